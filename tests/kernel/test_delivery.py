@@ -8,15 +8,16 @@ CI the first boot alone.
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.system.output_files import write_directory
+from kgbuild.host.vm.run import PatchRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.pipeline.delivery.package import pack, read_module_to_pack
 from kgbuild.progress import SilentProgress
@@ -44,6 +45,19 @@ class Guest:
         return said
 
 
+def build_modules(place: Path) -> dict[int, Path]:
+    """Releases 2 and 3, and a patch (9) that a sleeping reader of a pipe holds up."""
+    fix = (ROOT / "examples/proc-version/fix.patch").read_text()
+    texts = {n: fix.replace("kgbuild\\n", f"release-{n}\\n") for n in (2, 3)} | {9: PIPE.read_text()}
+    made = {}
+    for number, text in texts.items():
+        patch, made[number] = place / f"{number}.patch", place / f"livepatch-{number}.ko"
+        patch.write_text(text)
+        ran = kgbuild("build", patch, "--kernel", os.environ["KGBUILD_TEST_KERNEL"], "-o", made[number])
+        assert ran.status == 0, ran.stderr
+    return made
+
+
 @pytest.fixture(scope="module")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     """The image with both releases as packages and a patch that a sleeping reader of a pipe holds up, not installed."""
@@ -56,24 +70,13 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
         f"Architecture: amd64\nVersion: {kernel.id.version}\nDescription: x\n"
     )
     unpack_root(fetch_packages(ROOT / ".pytest_cache" / "real-root"), root, image_row)
-    fix = (ROOT / "examples/proc-version/fix.patch").read_text()
     test = root / "opt/test"
     test.mkdir(parents=True)
-    for number, text in (
-        (2, fix.replace("kgbuild\\n", "release-2\\n")),
-        (3, fix.replace("kgbuild\\n", "release-3\\n")),
-        (9, PIPE.read_text()),
-    ):
-        patch, module = place / f"{number}.patch", place / f"livepatch-{number}.ko"
-        patch.write_text(text)
-        ran = kgbuild("build", patch, "--kernel", name, "-o", module)
-        assert ran.status == 0, ran.stderr
+    for number, module in build_modules(place).items():
         (test / module.name).write_bytes(module.read_bytes())
         if number != 9:
             made = pack([read_module_to_pack(module, None, ["CVE-2026-12345"])], deb=True, rpm=False)
             write_directory(test, {one.name: one.data for one in made})
-    (test / "busybox").write_bytes(Path(subprocess.check_output(["which", "busybox"], text=True).strip()).read_bytes())
-    (test / "busybox").chmod(0o755)
     make_image(root, place / "disk.img")
     yield Guest(kernel, other, place / "disk.img")
 
@@ -170,6 +173,36 @@ ls -A /var/lib/livepatch
 """,
     ),
 ]
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    return build_modules(tmp_path_factory.mktemp("modules"))
+
+
+def test_the_script_on_a_real_kernel(modules: dict[int, Path]) -> None:
+    """In busybox's shell: two releases, a stalled task, a run that is killed; then load and unload under load, 200
+    times where there is time."""
+    kernel = ensure_kernel(os.environ["KGBUILD_TEST_KERNEL"], progress=SilentProgress(), offline=True)
+    script = resources.files("kgbuild").joinpath("data/delivery/livepatch").read_bytes()
+    files: dict[str, bytes | Path] = {"livepatch": script}
+    for number, path in modules.items():
+        files[f"files/livepatch-{number}.ko"] = path
+        files[f"files/livepatch-{number}.info"] = f"release={number}\ncves=CVE-2026-{number}0000\n".encode()
+    here = PIPE.parent
+    cycles = 200 if LONG else 5
+    commands = [(here / "guest.sh").read_text(), f"set -- {cycles}\n" + (here / "cycles.sh").read_text()]
+    seconds = 1500.0 if LONG else 240.0
+    run = PatchRun(modules[2], before=commands)
+    ran = run_vm(
+        kernel, [run], progress=SilentProgress(), smp=2, files=files, command_timeout=seconds, timeout=2 * seconds
+    )
+    life, load = ran.of("livepatch_2")["before"].commands
+    assert life.status == 0, life.output
+    assert "stalled 1" in life.output and "pipe_read" in life.output
+    assert load.status == 0, load.output
+    assert f"cycles {cycles} " in load.output and "transfers 0" not in load.output
+    assert ran.verdict, ran.findings
 
 
 def test_the_life_of_a_patch(guest: Guest) -> None:

@@ -18,6 +18,7 @@ from kgbuild.host.system.cache import Cache
 from kgbuild.progress import SilentProgress
 from tests.support.cache_cases import local
 from tests.support.guest_records import PLAN, encoded, session
+from tests.support.live_kernel import LiveKernel, module_bytes
 from tests.support.registry import commands
 from tests.support.tinykernel import tiny_kernel
 from tests.support.toolchain import compile_text, pair_flags
@@ -75,6 +76,23 @@ def guest_warns(directory: Path, option: str, value: str) -> str:
     return "\n".join(found.warnings)
 
 
+def machine_warns(command: str) -> Case:
+    """What is said when a patch is loaded into a kernel without another one."""
+
+    def run(directory: Path, *option: str) -> str:
+        kernel = LiveKernel(directory / "machine")
+        module = directory / "livepatch-2.ko"
+        module.write_bytes(module_bytes("livepatch_2"))
+        try:
+            done = CliRunner().invoke(main, [command, str(module), *option], env={"LIVEPATCH_ROOT": str(kernel.root)})
+        finally:
+            kernel.end()
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    return run
+
+
 KERNEL = ("{dir}/x.patch", "--kernel", "local:tiny")
 BUILD = kgbuild_warns("impact", *KERNEL)
 ESTIMATE = kgbuild_warns("impact", *KERNEL, "--no-compile")
@@ -90,6 +108,8 @@ CASES: dict[tuple[str, str], list[Case]] = {
     **{("explain", name): [EXPLAIN] for name in OPTIONS},
     ("diff", "--ignore-init"): [DIFF],
     ("vm", "--allow-log"): [guest_warns],
+    ("load", "--allow-unpatch"): [machine_warns("load")],
+    ("install", "--allow-unpatch"): [machine_warns("install")],
 }
 
 

@@ -278,8 +278,8 @@ def test_hostile_words(tmp_path: Path, text: str) -> None:
         read_module_to_pack(module(tmp_path, 2), None, kernel_package=f"{text} ")
     path = module(tmp_path, 2, patches=[{"name": text, "sha256": ""}])
     one = read_module_to_pack(path, None)
-    made = {p.package: p for p in pack([one], deb=True, rpm=True)}
-    assert len(made) == 3
+    made = pack([one], deb=True, rpm="%" in text)  # what a spec file takes for a macro
+    assert len({p.package for p in made}) == 3
     info = one.facts.info.splitlines()
     assert len(info) == 3 and set(info[2]).isdisjoint("`$;%\x1b<>'\"\\ \n")
 
