@@ -85,25 +85,26 @@ def test_every_form(kernel: Kernel, kernel_name: str, tmp_path: Path) -> None:
     assert report["kernel"]["build_id"] == kernel.id.build_id
     assert [row["function"] for row in report["changed"]] == ["version_proc_show"]
     assert "version_proc_show" in out["dot"].read_text()
-    assert graphml_of(out["graphml"]) == {"version_proc_show": "changed"}
+    assert graphml_of(out["graphml"]) == {("version_proc_show", "changed")}
 
 
 def test_graphml_of_the_compiled_answer(kernel_name: str, tmp_path: Path) -> None:
     path = tmp_path / "patch.graphml"
     ran = kgbuild("impact", FIX, "--kernel", kernel_name, "--format", "graphml", "-o", path)
     assert ran.status == 0, ran.stderr
-    assert graphml_of(path) == {"version_proc_show": "changed"}
+    edited = {("hunk 1", "hunk"), ("version_proc_show", "source")}
+    assert graphml_of(path) == {("version_proc_show", "changed"), *edited}
 
 
-def graphml_of(path: Path) -> dict[str, str]:
-    """Role of each function of a GraphML file, by its name."""
+def graphml_of(path: Path) -> set[tuple[str, str]]:
+    """Each node of a GraphML file: its name and its role."""
     space = "{http://graphml.graphdrawing.org/xmlns}"
     tree = ET.parse(path)
     keys = {key.get("id"): key.get("attr.name") for key in tree.iter(f"{space}key")}
     nodes = [
         {keys[d.get("key")]: d.text or "" for d in node.iter(f"{space}data")} for node in tree.iter(f"{space}node")
     ]
-    return {node["name"]: node["role"] for node in nodes}
+    return {(node["name"], node["role"]) for node in nodes}
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,11 @@ _TEXTS = (
     rb"\S+ +(\S+  [^\n]*  \S+ 0x[0-9a-f]+  \d+ bytes|no body of its own: inlined wherever it is called)\n",
     rb"digraph (calls|patch) \{\n  // made by kgbuild\n",
     rb"<graphml[^>]*>\s*<!-- made by kgbuild -->",
+    rb"### kgbuild [a-z]+: ",
+    rb"flowchart LR\n  %% made by kgbuild\n",
+    rb'<\?xml [^>]*>\n<testsuites name="kgbuild ',
+    rb"::[a-z]+ ([^:\n]*,)?title=kgbuild",
+    rb'\{\n "\$schema": "[^"\n]*sarif[^"\n]*",(?s:.{,200})"name": "kgbuild"',
 )
 
 

@@ -24,6 +24,7 @@ from kgbuild.errors import UserError
 from kgbuild.host.system import output_files, output_kinds
 from kgbuild.host.system.output_files import STDOUT, Input, OutputRefused, PlannedOutput, check_outputs, write_file
 from kgbuild.limits import PATCH_BYTES
+from kgbuild.report.formats import Answer, render
 from kgbuild.report.formats.dot import render_drawing
 from kgbuild.report.formats.drawing import Drawing, DrawnNode
 from tests.support.command import run_on
@@ -146,6 +147,12 @@ def kinds() -> dict[str, tuple[output_kinds.OutputKind, bytes]]:
         "old proof": (output_kinds.PROOF, b'{"tool": "kgbuild 0.1", "schema": "kgbuild-proof"}'),
         "dot": (output_kinds.ANSWER, drawing),
         "graphml": (output_kinds.ANSWER, b'<graphml xmlns="x">\n  <!-- made by kgbuild -->\n</graphml>'),
+        "markdown": (output_kinds.ANSWER, b"### kgbuild impact: can be patched\n"),
+        "mermaid": (output_kinds.ANSWER, b"flowchart LR\n  %% made by kgbuild\n"),
+        "junit": (output_kinds.ANSWER, b'<?xml version="1.0"?>\n<testsuites name="kgbuild impact" tests="1">'),
+        "github": (output_kinds.ANSWER, b"::error file=a.c,line=1,title=kgbuild K1-data::x\n"),
+        "sarif": (output_kinds.ANSWER, render(Answer(lambda: {"schema": "kgbuild/impact/1"}), "sarif").encode()),
+        "page": (output_kinds.PAGE, b'<!DOCTYPE html>\n<meta name="generator" content="kgbuild">\n'),
         "tree": (output_kinds.ANSWER, b"f  a.c  called by 3 functions\n"),
         "patch": (output_kinds.PATCH, b"Made from a.patch by kgbuild remedy --code K1-data.\n\n" + PATCH.encode()),
         "log": (output_kinds.LOG, b"[0] Linux version 6\n[0] Command line: panic=-1 loglevel=7 printk.devkmsg=on\n"),
