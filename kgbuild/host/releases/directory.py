@@ -219,9 +219,9 @@ def add_fix(root: Path, name: str, text: bytes, metadata: FixMetadata) -> list[s
     check_inside(root, root / FIXES)
     for fix in config.fixes:
         there = root / fix.folder / PATCH
-        if there.is_file() and there.stat().st_size == len(text) and there.read_bytes() == text:
+        if there.is_file() and there.stat().st_size == len(text) and read_input(there, PATCH_BYTES) == text:
             raise UserError(f"is the patch of {fix.id}: the fix is given twice", place=name, remedy="leave it out")
-    listed = (root / CONFIG).read_text(encoding="utf-8")
+    listed = read_input(root / CONFIG, CONFIG_BYTES).decode()
     row = f"\n[[fix]]\nid = {quote(name)}\n"
     longer = listed + ("" if listed.endswith("\n") or not listed else "\n") + row
     parse_config(longer, _shown(root / CONFIG))  # an array `fix = [...]` can't be continued so

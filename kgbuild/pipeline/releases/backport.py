@@ -4,6 +4,7 @@ nothing uses it before fix.toml names it."""
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from kgbuild.host.releases.directory import Directory, Fix, check_inside
 from kgbuild.host.releases.kernel_source import KernelSource
 from kgbuild.host.system.output_files import write_file
 from kgbuild.host.system.run import run
+from kgbuild.host.system.sealed import digest_of
 from kgbuild.model import Kernel
 from kgbuild.patch.tree_paths import FileKind, choose_path, classify, find_strip
 from kgbuild.patch.unified_diff import FilePatch, ParsedPatch, parse_patch
@@ -98,7 +100,8 @@ def make_backport(
     _check(text, tree, fix, kernel)
     path = f"{fix.entry.folder}/{kernel.id.release}.patch"
     target = check_inside(directory.path, directory.path / path)
-    if target.exists() and target.read_bytes() != text and not force:
+    same = target.is_file() and digest_of(target) == hashlib.sha256(text).hexdigest()
+    if target.exists() and not same and not force:
         raise UserError("is there already", place=path, remedy="remove it, or give --replace")
     write_file(target, text)
     return Backport(fix.id, kernel, path, text, tuple(notes))

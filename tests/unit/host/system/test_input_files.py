@@ -191,6 +191,15 @@ OWN_FILES = {
     "cli/review/pages.py",
     "pipeline/stages/source_edits.py",  # the source of a kernel
     "host/system/watch.py",  # /proc
+    "host/system/tree_manifest.py",  # source trees in the cache
+    "host/delivery",  # what comes with kgbuild, and what openssl, dpkg-deb and rpmbuild have just made
+    "host/patches/patch_sources.py",  # an archive in memory
+    "host/releases/release_files.py",  # what a release has written
+    "host/releases/store.py",
+    "host/releases/workers.py",  # /proc
+    "pipeline/delivery/provenance.py",  # a kernel in the cache, as the next
+    "pipeline/releases/affected.py",
+    "pipeline/releases/backport.py",  # what git has just made
     "pipeline/kernels.py",  # the configuration of a kernel in the cache
     "data",
     "host/archives",
