@@ -2,8 +2,9 @@
 """Checks single units for differences without compiling them: does a changed header change anything?
 
 A unit is preprocessed with its own command, from the unmodified tree and from the overlay. `-fdirectives-only` takes a
-quarter of the time and leaves macros alone: if the texts are equal, so are the tokens; if code differs, so does the
-unit. Only if nothing but #define lines differ, the full preprocessor has to run.
+quarter of the time and leaves macros alone: if the texts are equal, so are the tokens. If they are not, the full
+preprocessor runs; where its tokens differ as well, they tell whether anything that the unit emits can reach the
+difference (csource/reached_changes.py).
 
 Files that are not compiled by a unit's command are checked in the most precise way available: assembly by its
 preprocessed text, code that can't be patched (vdso, realmode) by its objects, and files that make headers of constants
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kgbuild.csource.reached_changes import may_emit_other
 from kgbuild.csource.token_equality import same_active, same_preprocessed
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
@@ -65,16 +67,23 @@ class Trees:
 
 
 def differs(trees: Trees, unit: UnitCommand) -> bool | Refusal:
-    """Whether the tokens of a unit differ; a refusal if the patched unit can't be preprocessed."""
+    """Whether a unit may compile to something else; a refusal if the patched unit can't be preprocessed."""
     options = ["-E", "-fdirectives-only"]
     texts = _both(trees, unit, options, stubs=True)
     if isinstance(texts, Refusal):
         return texts
-    same, but_for_macros = same_active(*texts)
-    if same or not but_for_macros:
-        return not same
+    if same_active(*texts)[0]:
+        return False
     texts = _both(trees, unit, ["-E"])
-    return texts if isinstance(texts, Refusal) else not same_preprocessed(*texts)
+    if isinstance(texts, Refusal):
+        return texts
+    return may_emit_other(*texts) if drops_unused(unit.argv) else not same_preprocessed(*texts)
+
+
+def drops_unused(argv: Sequence[str]) -> bool:
+    """Whether the compiler makes nothing of a `static inline` function that is not used, by a unit's command."""
+    levels = [word for word in argv if word.startswith("-O")]
+    return bool(levels) and levels[-1] != "-O0" and not any(word.startswith("-fkeep-") for word in argv)
 
 
 def object_differs(trees: Trees, unit: UnitCommand) -> bool | Refusal:

@@ -420,10 +420,10 @@ def test_no_unit_is_missed(kernel: Kernel, tmp_path: Path, monkeypatch: pytest.M
         chosen[few] = choose(kernel, tmp_path, CHANGES[name])
         assert not chosen[few].refusals
     tokens = brute_force(kernel, chosen[0], tmp_path, "-E", "-P")
-    assert set(chosen[1000].because) == tokens
+    assert set(chosen[1000].because) <= tokens
     # where the compiler reads the same, it makes the same
     wanted = brute_force(kernel, chosen[0], tmp_path / "again", "-S", among=tokens)
-    assert wanted <= set(chosen[0].because)
+    assert wanted <= set(chosen[0].because) & set(chosen[1000].because)
     if name not in ("structure", "first"):
         assert len(chosen[0].because) < 2 * len(BODIES) + 1
 
@@ -469,7 +469,7 @@ def test_no_selection_within_the_bound_exceeds_it() -> None:
 
 
 def test_too_many_units(kernel: Kernel, tmp_path: Path) -> None:
-    selection = choose(kernel, tmp_path, CHANGES["structure"], max_units=3)
+    selection = choose(kernel, tmp_path, CHANGES["structure"], max_units=1)
     (refusal,) = selection.refusals
     assert refusal.code == "P12-too-many-units"
     assert "--max-units" in refusal.remedy and refusal.place == "include/linux/common.h"
