@@ -105,7 +105,7 @@ def cache_without_results() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="kgbuild-bench-") as scratch:
         cache = Path(scratch) / "kgbuild"
         cache.mkdir()
-        for name in ("kernels", "sources", "names"):
+        for name in ("kernels", "sources", "names", "toolchains", "archives"):
             if (real / name).exists():
                 (cache / name).symlink_to(real / name)
         yield {**os.environ, "XDG_CACHE_HOME": scratch}

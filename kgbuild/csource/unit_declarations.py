@@ -338,6 +338,8 @@ class _Reader:
                 inner = _Reader(self.inside())
                 self.pointed = b"*" in inner.tokens
                 name = inner.declarator()
+                if inner.at != len(inner.tokens):
+                    raise _NotUnderstoodError
                 self.attributes |= inner.attributes
             elif token in (b"(", b"["):
                 self.called = self.called or (token == b"(" and not self.pointed)

@@ -69,12 +69,12 @@ class Trees:
 def differs(trees: Trees, unit: UnitCommand) -> bool | Refusal:
     """Whether a unit may compile to something else; a refusal if the patched unit can't be preprocessed."""
     options = ["-E", "-fdirectives-only"]
-    texts = _both(trees, unit, options, stubs=True)
+    texts = preprocess_both(trees, unit, options, stubs=True)
     if isinstance(texts, Refusal):
         return texts
     if same_active(*texts)[0]:
         return False
-    texts = _both(trees, unit, ["-E"])
+    texts = preprocess_both(trees, unit, ["-E"])
     if isinstance(texts, Refusal):
         return texts
     return may_emit_other(*texts) if drops_unused(unit.argv) else not same_preprocessed(*texts)
@@ -88,14 +88,14 @@ def drops_unused(argv: Sequence[str]) -> bool:
 
 def object_differs(trees: Trees, unit: UnitCommand) -> bool | Refusal:
     """Whether a unit that can't be patched compiles to a different object."""
-    texts = _both(trees, unit, ["-g0", "-c"])
+    texts = preprocess_both(trees, unit, ["-g0", "-c"])
     return texts if isinstance(texts, Refusal) else texts[0] != texts[1]
 
 
 def constants_differ(trees: Trees, model: UnitCommand, source: str) -> bool | Refusal:
     """Whether a file that makes a header of constants (asm-offsets.c) would make a different one."""
     unit = UnitCommand(source, source.removesuffix(".c") + ".s", "", "", False, model.argv, ())
-    texts = _both(trees, unit, ["-g0", "-S"])
+    texts = preprocess_both(trees, unit, ["-g0", "-S"])
     return texts if isinstance(texts, Refusal) else _OFFSET.findall(texts[0]) != _OFFSET.findall(texts[1])
 
 
@@ -114,7 +114,7 @@ def assembly_differs(trees: Trees, model: UnitCommand, source: str) -> bool:
     folder = source.rpartition("/")[0]
     argv += ["-D__ASSEMBLY__", "-x", "assembler-with-cpp", "-I", "{src}/" + folder, "-I", "./" + folder]
     unit = UnitCommand(source, source, "", "", False, (model.argv[0], *argv), ())
-    texts = _both(trees, unit, ["-E"], fails=True)
+    texts = preprocess_both(trees, unit, ["-E"], fails=True)
     return isinstance(texts, Refusal) or not same_preprocessed(*texts)
 
 
@@ -125,9 +125,11 @@ def compile_seconds(trees: Trees, unit: UnitCommand) -> float:
     return time.monotonic() - began
 
 
-def _both(
+def preprocess_both(
     trees: Trees, unit: UnitCommand, options: Sequence[str], *, fails: bool = False, stubs: bool = False
 ) -> tuple[bytes, bytes] | Refusal:
+    """What the compiler prints of both versions of a unit with more options; a refusal if the patched one fails. With
+    `fails`, two empty texts if the original does; with `stubs`, generated files that are nowhere are taken as empty."""
     orig = _one(trees, unit, options, patched=False)
     if stubs and isinstance(orig, str) and (missing := _MISSING.search(orig)):
         # Made while a kernel is built, and in no package (certs/blacklist_hash_list). If everything else is equal,
@@ -136,7 +138,7 @@ def _both(
         stub.parent.mkdir(parents=True, exist_ok=True)
         stub.touch()
         empty = [*options, "-idirafter", str(trees.scratch / "missing")]
-        texts = _both(trees, unit, empty)
+        texts = preprocess_both(trees, unit, empty)
         if not isinstance(texts, Refusal) and same_active(*texts)[0]:
             return texts
     if isinstance(orig, str):

@@ -137,6 +137,8 @@ def test_pieces() -> None:
     named = [(p.kind, sorted(p.names)) for p in pieces if p.names]
     assert named == [
         ("macro", [b"A_H"]),
+        ("type", [b"s"]),
+        ("type", [b"counter"]),
         ("declaration", [b"plain"]),
         ("function", [b"f"]),
         ("macro", [b"TWICE"]),
@@ -150,17 +152,26 @@ def test_pieces() -> None:
         (b"s->a;", b"s->a + 1;", {b"f"}),
         (b"* 2)", b"* 3)", {b"TWICE"}),
         (b"int plain", b"#define NEW 1\nint plain", {b"NEW"}),
-        (b"int a;", b"int a, b;", None),
+        (b"int a;", b"int a, b;", {b"s"}),
         (b"MAKE(foo) { return 1", b"MAKE(foo) { return 3", None),
         (b"{ return 2; }", b"{ return 3; }", None),
         (b"#ifdef X\n", b"#ifdef Y\n", {b"f"}),
         (b"#define TWICE", b"#ifdef NEW\n#define TWICE", None),
         (b"#define TWICE", b"#ifdef NEW\nint g(int);\n#else\nstruct g;\n#define g(x) 0\n#endif\n#define TWICE", {b"g"}),
-        (b"#define TWICE", b"#ifdef NEW\nextern int g;\n#endif\n#define TWICE", None),
+        (b"#define TWICE", b"#ifdef NEW\nextern int g;\n#endif\n#define TWICE", {b"g"}),
         (b"#endif\n", b"#ifdef A\n#define B 1\n#endif\n#endif\n", {b"B", b"f"}),
         (b"#ifndef A_H\n", b"#ifdef A\n#define B 1\n#endif\n#ifndef A_H\n", {b"B"}),
         (b"#ifndef A_H\n", b"#ifndef A_H\n#define B 1\n#endif\n#ifndef A_H\n", {b"B"}),  # the diff is shifted
         (b"#ifndef A_H\n", b"#ifndef B_H\n", None),
+        (b"struct t;", b"struct t;\nenum e { X, Y = 3 };", {b"e", b"X", b"Y"}),
+        (b"struct t;", b"struct t;\nenum e { LIST(X) };", None),
+        (b"struct t;", b"struct t;\nenum e {\n#ifdef X\n X,\n#endif\n};", None),
+        (b"struct t;", b"struct t;\ntypedef struct t *t_p;\nextern struct t *ts[];", {b"t_p", b"ts"}),
+        (b"struct t;", b"struct t;\nextern DECLARE(a, b);", None),
+        (b"struct t;", b"struct t;\nstruct u { struct_group_tagged(v, w, int a;); } __packed;", None),
+        (b"struct t;", b"struct t;\nstruct u { int (*f)(void); struct v { int b; } w; } __packed;", {b"u", b"v"}),
+        (b"struct t;", b"struct t;\nstruct u { int a; } w;", None),
+        (b"struct t;", b"struct t;\nextern int memcpy_size; extern void *memcpy;", None),
     ],
 )
 def test_changed_names(old: bytes, new: bytes, names: set[bytes] | None) -> None:
