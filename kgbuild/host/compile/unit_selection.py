@@ -3,7 +3,10 @@
 
 1. A header whose tokens are the same (a changed comment) is dropped.
 2. The include graph gives every file that can see a changed header (host/compile/include_index.py).
-3. Each of these units is preprocessed both ways; those whose tokens differ are compiled (host/compile/preprocess.py).
+3. The names that the headers change are followed through the text; what sees none of them is dropped
+   (csource/header_impact.py).
+4. Each of the units left is preprocessed both ways. Those in which something that the compiler emits can reach a
+   changed declaration are compiled (host/compile/preprocess.py, csource/reached_changes.py).
 
 More than `max_units` of them lead to a refusal, as soon as that is known. A patch whose headers also change something
 that can't be patched (assembly, the vdso, headers of constants made when the kernel was built) is refused.
