@@ -32,7 +32,7 @@ _FORWARD = re.compile(rb"(?:struct|union)\s+\w+\s*;")
 
 # What the kernel's macros make with __COUNTER__: names that occur nowhere else, and numbers of labels.
 _COUNTED = re.compile(
-    rb"\b(__UNIQUE_ID_\w*?|__compiletime_assert_|__initcall__\w+?__|__BTF_ID__\w+?__)(\d+)(?![0-9A-Za-z])"
+    rb"\b(__UNIQUE_ID_\w*?|__compiletime_assert_|__BTF_ID__\w+?__)(\d+)(?!\w)|(__initcall__\w+?__)(\d+)(?=_\d)"
     rb'|("%c0:\\n\\t"\s*"\.pushsection \.discard\.[^()]*?:\s*:\s*"i"\s*\(\s*)(\d+)'
 )
 
@@ -112,8 +112,8 @@ def _key(piece: bytes, exact: bool) -> tuple[bytes, ...]:
         known: dict[bytes, int] = {}
 
         def renumber(match: re.Match[bytes]) -> bytes:
-            stem = match[1] or match[3]
-            return stem + b"#%d#" % known.setdefault(match[2] or match[4], len(known))
+            stem, number = match[1] or match[3] or match[5], match[2] or match[4] or match[6]
+            return stem + b"#%d#" % known.setdefault(number, len(known))
 
         piece = _COUNTED.sub(renumber, piece)
     plain = not exact and b'"' not in piece and b"'" not in piece

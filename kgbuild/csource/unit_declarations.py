@@ -58,7 +58,7 @@ _HARMLESS = frozenset(
 # Functions that gcc calls, or treats in its own way, without the unit naming them (gcc manual, "Other Builtins").
 _BUILTIN = re.compile(
     rb"(?:__builtin_|__sync_|__atomic_|__sanitizer_|__asan_|__hwasan_|__tsan_|__ubsan_|__kcsan_|__kmsan_|__msan_|__gcov_"
-    rb"|__cyg_profile|__stack_chk|__fentry__|_?mcount|__x86_|__cfi_|__kcfi|__llvm_)\w*"
+    rb"|__cyg_profile|__stack_chk|__[a-z0-9]+_(?:indirect|return)_|__cfi_|__kcfi|__llvm_)\w*|_{0,2}[a-z]*(?:count|entry__)"
     rb"|__\w+_chk|__\w+[dsthx][ifc][234]"
     rb"|(?:mem|str|stp|wmem|wcs|is|isw|to)[a-z]{2,12}|b(?:cmp|copy|zero)|r?index|ffs(?:l|ll)?|(?:l|ll|imax)?abs"
     rb"|(?:v?(?:f|s|sn|d|as)?(?:printf|scanf))(?:_unlocked)?|f?puts|f?putc|putchar|fwrite|(?:f?put[sc]|putchar|fwrite)_unlocked"

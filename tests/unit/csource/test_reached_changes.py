@@ -186,6 +186,9 @@ def test_numbers_of_counter_shift() -> None:
     added = b"static inline int g(void) { int __UNIQUE_ID_b1 = 0; return __UNIQUE_ID_b1; }\n"
     assert not may_emit_other(text % (1, 2, 3), added + text % (2, 3, 3))
     assert may_emit_other(text % (1, 2, 3), added + text % (2, 3, 4))
+    digits = b"static void *__UNIQUE_ID_ext4_update_sb%d = &f;\n"
+    assert not may_emit_other(digits % 1, added + digits % 2)
+    assert may_emit_other(digits % 1, added + digits.replace(b"ext4", b"ext5") % 1)
     twice = b"int f(int __UNIQUE_ID_a%d, int __UNIQUE_ID_a%d) { return __UNIQUE_ID_a%d; }\n"
     assert not may_emit_other(twice % (1, 2, 1), twice % (3, 4, 3))
     assert may_emit_other(twice % (1, 2, 1), twice % (3, 4, 4))
