@@ -69,8 +69,10 @@ def _changed(orig: UnitText, patched: UnitText) -> tuple[list[int], list[int]]:
     while end < shorter - start and orig.piece(len(orig) - 1 - end) == patched.piece(len(patched) - 1 - end):
         end += 1
     forward = {orig.piece(n).strip() for n in range(start)}
-    orig_keys = list(_keys(orig, start, len(orig) - end, forward))
-    patched_keys = list(_keys(patched, start, len(patched) - end, forward))
+    alike = {orig.piece(n).strip() for n in range(start, len(orig) - end)}
+    alike &= {patched.piece(n).strip() for n in range(start, len(patched) - end)}
+    orig_keys = list(_keys(orig, start, len(orig) - end, forward, alike))
+    patched_keys = list(_keys(patched, start, len(patched) - end, forward, alike))
     orig_count, patched_count = Counter(orig_keys), Counter(patched_keys)
     both = {key for key, count in orig_count.items() if patched_count[key] == count}
     orig_kept = [n for n, key in enumerate(orig_keys) if key in both]
@@ -94,15 +96,23 @@ def _moved(orig: Sequence[object], patched: Sequence[object]) -> tuple[int, int]
     return first, last
 
 
-def _keys(side: UnitText, start: int, end: int, before: Collection[bytes]) -> Iterator[tuple[bytes, ...]]:
-    """`_key` of some declarations. `struct s;` is empty where one of the pieces before it is the same."""
+def _keys(
+    side: UnitText, start: int, end: int, before: Collection[bytes], alike: Collection[bytes]
+) -> Iterator[tuple[bytes, ...]]:
+    """What is equal for equal declarations, for some of one side. `struct s;` is empty where one of the pieces before
+    it is the same. `alike` are texts that both sides have."""
     seen: set[bytes] = set()
     exact = end - start <= FEW_PIECES
     for number in range(start, end):
         piece = side.piece(number).strip()
         again = _FORWARD.fullmatch(piece) and (piece in before or piece in seen)
         seen.add(piece)
-        yield () if again else _key(piece, exact)
+        if again or piece in (b"", b";"):
+            yield ()
+        elif piece in alike:
+            yield (piece,)  # both sides have it as it is: its tokens need not be read
+        else:
+            yield _key(piece, exact)
 
 
 def _key(piece: bytes, exact: bool) -> tuple[bytes, ...]:
