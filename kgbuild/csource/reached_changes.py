@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterator, Sequence
 from kgbuild.csource.unit_declarations import UnitText, code_of
 
 # Following more names than this is given up: nearly everything is reached then.
-MAX_NAMES = 4000
+MAX_NAMES = 1000
 
 # Of more pieces than this, blanks between tokens count, which is never wrong and takes less time.
 FEW_PIECES = 1000

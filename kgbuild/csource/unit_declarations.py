@@ -35,6 +35,7 @@ _BASIC = frozenset(
     b"__int128 __int128_t __uint128_t _Float16 _Float32 _Float64 _Float128 __float128 __auto_type "
     b"__builtin_va_list".split()
 )
+_MAX_TRIES = 100
 _OPEN, _CLOSE = frozenset((b"(", b"[", b"{")), frozenset((b")", b"]", b"}"))
 _ATOM = frozenset((b"_Atomic", b"_Alignas", b"__seg_gs", b"__seg_fs"))
 
@@ -167,7 +168,8 @@ def _split_like(text: bytes, like: UnitText) -> list[tuple[int, int]]:
 
 def _split(text: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
     """Where each top-level declaration or directive from a place on begins and ends."""
-    depth = 0
+    depth = tries = 0
+    looked = -1  # the declaration whose braces are counted
     body = False
     for mark in _MARK.finditer(text, start):
         first = text[mark.start()]
@@ -177,6 +179,9 @@ def _split(text: bytes, start: int = 0) -> Iterator[tuple[int, int]]:
                 start = mark.end()
         elif first == 0x7B:  # {
             if not depth:
+                looked, tries = start, tries + 1 if looked == start else 1
+                if tries > _MAX_TRIES:
+                    raise ValueError("no declaration has so many braces")
                 body = _begins_body(text[start : mark.start()])
             depth += 1
         elif first == 0x7D:  # }

@@ -202,6 +202,6 @@ def test_a_tag_first_mentioned_in_parameters() -> None:
     assert not may_emit_other(late, b"int h(int);\n" + late.replace(b"int g(", b"struct s;\nint g("))
 
 
-@pytest.mark.parametrize("text", [b"int f(void) { ", b"} int a;"])
+@pytest.mark.parametrize("text", [b"int f(void) { ", b"} int a;", b"struct s " + b"{} " * 200 + b";"])
 def test_braces_that_do_not_match(text: bytes) -> None:
     assert may_emit_other(text, b"int b; " + text)
