@@ -79,6 +79,22 @@ CASES = (
         0,
         60,
     ),
+    Case(
+        "new prototype in a header of 200 units",
+        "include/linux/namei.h",
+        "extern int kern_path(const char *, unsigned, struct path *);\n",
+        "int zq_prototype(struct inode *, const struct path *);\n",
+        NOTHING,
+        5,
+    ),
+    Case(
+        "new type and inline function in mm.h",
+        "include/linux/mm.h",
+        "#define _LINUX_MM_H\n",
+        "struct zqtype { int a; };\nstatic inline int zqinline(struct zqtype *p)\n{\n\treturn READ_ONCE(p->a);\n}\n",
+        NOTHING,
+        5,
+    ),
     Case("comment in mm.h", "include/linux/mm.h", "#define _LINUX_MM_H\n", "/* one more comment */\n", NOTHING, 20),
     Case("unused macro in mm.h", "include/linux/mm.h", "#define _LINUX_MM_H\n", "#define MM_NOBODY 1\n", NOTHING, 20),
 )
@@ -105,7 +121,7 @@ def cache_without_results() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="kgbuild-bench-") as scratch:
         cache = Path(scratch) / "kgbuild"
         cache.mkdir()
-        for name in ("kernels", "sources", "names"):
+        for name in ("kernels", "sources", "names", "toolchains", "archives"):
             if (real / name).exists():
                 (cache / name).symlink_to(real / name)
         yield {**os.environ, "XDG_CACHE_HOME": scratch}

@@ -2,13 +2,13 @@
 """Which files a changed header can affect, judged by the names it changes. This avoids preprocessing thousands of
 units.
 
-A header is split into pieces: macros, static functions, declarations, and the rest. If two versions of it differ only
-in the first three kinds, the difference consists of names. A unit that uses none of these names has the same meaning as
-before, even if it includes the header: an unused macro, static function or declaration does not affect the code of a
+A header is split into pieces: macros, static functions, declarations, types, and the rest. If two versions of it differ
+only in the first four kinds, the difference consists of names. A unit that uses none of these names has the same
+meaning as before, even if it includes the header: what is not used of these kinds does not affect the code of a
 translation unit (C11 6.9, 6.10.3). Names spread, and a mention is enough:
 
-- a macro or static function of a header that mentions a changed name passes it on: its own name counts as changed;
-- a declaration of the name itself has no effect;
+- a piece of these kinds that mentions a changed name passes it on: its own names count as changed;
+- a declaration of the name itself has no effect, and neither has `struct s;`;
 - any other mention in a header affects every unit that includes that header;
 - a mention anywhere else (.c, .S) affects the units that include that file.
 
@@ -24,13 +24,14 @@ from __future__ import annotations
 import difflib
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kgbuild.csource.lexer import NEWLINE, SPACE, read_tokens
 from kgbuild.csource.token_pasting import Cut, Pastes, has_word, is_argument, passes_on, read_words
+from kgbuild.csource.unit_declarations import read_declaration
 
-MACRO, FUNCTION, DECLARATION, OTHER = "macro", "function", "declaration", "other"
+MACRO, FUNCTION, DECLARATION, TYPE, OTHER = "macro", "function", "declaration", "type", "other"
 MAX_NAMES = 300
 FEW_FILES, MANY_FILES, MOST_FILES = 20, 100, 1000
 
@@ -43,6 +44,11 @@ ATTRIBUTES = re.compile(
 )
 _TYPES = frozenset(
     b"void int char short long unsigned signed bool float double u8 u16 u32 u64 s8 s16 s32 s64 ...".split()
+)
+_TYPE_WORDS = frozenset((b"struct", b"union", b"enum", b"typedef", b"extern"))
+# Macros behind the members of a type that declare nothing.
+_LAYOUT = frozenset(
+    b"__packed __randomize_layout ____cacheline_aligned ____cacheline_aligned_in_smp __no_randomize_layout".split()
 )
 _KEPT = frozenset({b"used", b"__used__", b"__used", b"constructor", b"destructor"})
 
@@ -117,6 +123,34 @@ def _begins_body(head: list[bytes]) -> bool:
 
 def _judge(code: list[bytes]) -> ChangedPiece:
     """Classify a piece of code; OTHER if the kind is not obvious."""
+    piece = _judge_function(code)
+    if piece.kind != OTHER:
+        return piece
+    names = _type_names([t for t in code if t not in (SPACE, NEWLINE)])
+    return piece if names is None else ChangedPiece(TYPE, names, piece.tokens)
+
+
+def _type_names(words: Sequence[bytes]) -> frozenset[bytes] | None:
+    """What a type, an enumeration or an extern variable declares; None where macros may declare something."""
+    if b"#" in words or b"%:" in words or words[-1:] != [b";"] or words[0] not in _TYPE_WORDS:
+        return None
+    for word, following in itertools.pairwise(words):
+        called = following == b"(" and _WORD.fullmatch(word)
+        if called and word not in _TYPES and not ATTRIBUTES.fullmatch(word) and word != b"sizeof":
+            return None
+    plain: list[bytes] = []
+    index = 0
+    while index < len(words):
+        if words[index] == b"__aligned" and words[index + 1 : index + 2] == [b"("]:
+            index = words.index(b")", index)
+        elif words[index] not in _LAYOUT:
+            plain.append(words[index])
+        index += 1
+    found = read_declaration(plain)
+    return None if found is None or found.emits or found.implied else found.names
+
+
+def _judge_function(code: list[bytes]) -> ChangedPiece:
     tokens = tuple(code)
     other = ChangedPiece(OTHER, frozenset(), tokens)
     words = [t for t in code if t not in (SPACE, NEWLINE)]
@@ -252,23 +286,36 @@ class Spread:
 
 
 def spread_names(
-    names: Iterable[bytes], texts: Mapping[str, bytes], also: Mapping[str, bytes], pastes: Pastes
+    names: Iterable[bytes],
+    texts: Mapping[str, bytes],
+    also: Mapping[str, bytes],
+    pastes: Pastes,
+    having: Callable[[bytes], Collection[str]] | None = None,
 ) -> Spread | None:
     """Follow changed names through the kernel's text; None if there are too many.
 
-    texts  every file that some unit includes
-    also   the patched texts of the changed files
+    texts   every file that some unit includes; only those that have a word in question are read
+    also    the patched texts of the changed files
+    having  finds the files of `texts` that have a word; without it, all are searched
     """
-    return _SpreadSearch([*texts.items(), *also.items()], pastes).run(set(names))
+    return _SpreadSearch(texts, also, pastes, having).run(set(names))
 
 
 class _SpreadSearch:
     """Follows names (`_plain`) and macros that make one of the names from given words (`_makers`)."""
 
-    def __init__(self, texts: list[tuple[str, bytes]], pastes: Pastes) -> None:
+    def __init__(
+        self,
+        texts: Mapping[str, bytes],
+        also: Mapping[str, bytes],
+        pastes: Pastes,
+        having: Callable[[bytes], Collection[str]] | None,
+    ) -> None:
         self._texts = texts
+        self._also = also
         self._pastes = pastes
-        self._pieces: dict[int, list[ChangedPiece] | None] = {}
+        self._having = having
+        self._pieces: dict[tuple[str, bool], list[ChangedPiece] | None] = {}
         self._spread = Spread()
         self._seen: set[tuple[bytes, Cut]] = set()
         self._places: dict[bytes, set[str] | None] = {}
@@ -305,13 +352,36 @@ class _SpreadSearch:
         """The files in which a word, or a macro that expands to it, may be an argument; None if there are many."""
         if word not in self._places:
             sources = self._pastes.sources(word)
-            having = ((p, t) for p, t in self._texts if any(has_word(t, s) for s in sources))
-            found = list(itertools.islice(having, MOST_FILES + 1))
-            if len(found) <= MOST_FILES:
-                found = [(p, t) for p, t in found if sources & read_words(t)]
-            few = len(found) <= MANY_FILES
-            self._places[word] = {p for p, t in found if is_argument(sources, read_tokens(t))} if few else None
+            found = self._with_any(sources, MOST_FILES)
+            if found is not None and self._having is None:
+                found = [place for place in found if sources & read_words(self._text(place))]
+            few = found is not None and len(found) <= MANY_FILES
+            self._places[word] = (
+                {place[0] for place in found or () if is_argument(sources, read_tokens(self._text(place)))}
+                if few
+                else None
+            )
         return self._places[word]
+
+    def _text(self, place: tuple[str, bool]) -> bytes:
+        path, patched = place
+        return self._also[path] if patched else self._texts[path]
+
+    def _with_any(self, words: Collection[bytes], limit: int = 0) -> list[tuple[str, bool]] | None:
+        """The texts that have one of some words, as (path, whether it is the patched text); None if there are more than
+        `limit`."""
+        paths: Iterable[str] = self._texts
+        if self._having is not None:
+            paths = sorted(set[str]().union(*(self._having(word) for word in words)))
+            if limit and len(paths) > limit:
+                return None
+        out: list[tuple[str, bool]] = []
+        for place in itertools.chain(((path, False) for path in paths), ((path, True) for path in self._also)):
+            if (self._having is not None and not place[1]) or any(has_word(self._text(place), w) for w in words):
+                out.append(place)
+                if limit and len(out) > limit:
+                    return None
+        return out
 
     def _round(self, plain: set[bytes], makers: set[tuple[bytes, Cut]]) -> tuple[set[bytes], set[tuple[bytes, Cut]]]:
         wanted = plain | {macro for macro, _ in makers}
@@ -320,9 +390,11 @@ class _SpreadSearch:
             cuts.setdefault(macro, []).append(cut)
         next_plain: set[bytes] = set()
         next_makers: set[tuple[bytes, Cut]] = set()
-        for number, (path, text) in enumerate(self._texts):
+        for place in self._with_any(wanted) or ():
+            path, _ = place
             if path in self._spread.files:
                 continue
+            text = self._text(place)
             found = {n for n in wanted if has_word(text, n)}
             if not found:
                 continue
@@ -331,9 +403,9 @@ class _SpreadSearch:
                 if found & plain or any(self._pastes.has(cut, text) for n in own_lines for cut in own_lines[n]):
                     self._spread.files.add(path)
                 continue
-            if number not in self._pieces:
-                self._pieces[number] = read_pieces(text)
-            if not self._follow(self._pieces[number], found & plain, own_lines, next_plain, next_makers):
+            if place not in self._pieces:
+                self._pieces[place] = read_pieces(text)
+            if not self._follow(self._pieces[place], found & plain, own_lines, next_plain, next_makers):
                 self._spread.files.add(path)
         return next_plain, next_makers
 
@@ -360,7 +432,7 @@ class _SpreadSearch:
                         next_makers |= {(n, remaining) for n in piece.names}
             if not mentioned or (piece.kind == DECLARATION and mentioned <= piece.names):
                 continue
-            if piece.kind in (OTHER, DECLARATION):
+            if piece.kind == OTHER:
                 return False
             next_plain |= piece.names
         return True

@@ -152,39 +152,53 @@ class Includers:
     climbing: frozenset[str]
 
 
-def trace_includers(
-    graph: IncludeGraph, resolver: Resolver, targets: Collection[str], everywhere: Collection[str] = ()
-) -> Includers:
-    """Every file that includes one of `targets`, directly or not, and the targets themselves.
+class IncluderSearch:
+    """Finds what includes a file; each name of the graph is looked up once for all questions.
 
     everywhere   files that every unit includes first (-include): if one of them includes a target, every file does
     """
-    parents: dict[str, set[str]] = {}
-    dotted, traced = [], set[str]()
-    for includer, include, path in graph.edges(resolver):
-        parents.setdefault(path, set()).add(includer)
-        if ".." in include.name:
-            dotted.append((includer, include, path))
-        elif include.form == TRACED:
-            traced.add(path)
-    seen, queue = set(targets), list(targets)
-    while queue:
-        for includer in parents.get(queue.pop(), ()):
-            if includer not in seen:
-                seen.add(includer)
-                queue.append(includer)
-    if seen & set(everywhere):
-        seen |= set(graph.includes)
-    climbing = {
-        left
-        for includer, include, path in dotted
-        if path in seen
-        for folder in resolver.starts(includer, include, path)
-        for left in _left(folder, include.name)
-    }
-    if not traced.isdisjoint(seen):
-        climbing.add(TRACER)
-    return Includers(frozenset(seen), frozenset(climbing))
+
+    def __init__(self, graph: IncludeGraph, resolver: Resolver, everywhere: Collection[str] = ()) -> None:
+        self._resolver = resolver
+        self._everywhere = frozenset(everywhere)
+        self._all = frozenset(graph.includes)
+        self._parents: dict[str, set[str]] = {}
+        self._dotted: list[tuple[str, Include, str]] = []
+        self._traced: set[str] = set()
+        for includer, include, path in graph.edges(resolver):
+            self._parents.setdefault(path, set()).add(includer)
+            if ".." in include.name:
+                self._dotted.append((includer, include, path))
+            elif include.form == TRACED:
+                self._traced.add(path)
+
+    def above(self, targets: Collection[str]) -> Includers:
+        """Every file that includes one of `targets`, directly or not, and the targets themselves."""
+        seen, queue = set(targets), list(targets)
+        while queue:
+            for includer in self._parents.get(queue.pop(), ()):
+                if includer not in seen:
+                    seen.add(includer)
+                    queue.append(includer)
+        if seen & self._everywhere:
+            seen |= self._all
+        climbing = {
+            left
+            for includer, include, path in self._dotted
+            if path in seen
+            for folder in self._resolver.starts(includer, include, path)
+            for left in _left(folder, include.name)
+        }
+        if not self._traced.isdisjoint(seen):
+            climbing.add(TRACER)
+        return Includers(frozenset(seen), frozenset(climbing))
+
+
+def trace_includers(
+    graph: IncludeGraph, resolver: Resolver, targets: Collection[str], everywhere: Collection[str] = ()
+) -> Includers:
+    """The answer to one question to an `IncluderSearch`."""
+    return IncluderSearch(graph, resolver, everywhere).above(targets)
 
 
 def hidden_by(graph: IncludeGraph, resolver: Resolver, path: str, folders: Sequence[str]) -> tuple[str, ...]:

@@ -75,8 +75,8 @@ def answers(root: Path) -> dict[str, object]:
     kernel = ensure_kernel("local:tiny", progress=SilentProgress(), offline=True, cache=cache)
     index = load_index(kernel, SilentProgress(), cache)
     includes = include_index.load_include_index(kernel, cache, SilentProgress())
-    with include_index.open_words(kernel) as is_word:
-        words = [is_word(word) for word in (b"twice", b"thrice")]
+    with include_index.open_words(kernel) as found_words:
+        words = [found_words.having(word) for word in (b"twice", b"thrice")]
     if cache.get(KEY) is None:
         cache.put(KEY, b"result")
     if cache.recall("name", 1e9) is None:

@@ -143,7 +143,7 @@ class CandidateSearch:
         each = 2 * (time.monotonic() - began) / len(sample)
         headers = sorted({self.candidates[u.source].rpartition(" ")[2] for u in found})
         fact = (
-            f"{count} units may include it, {len(found)} of the first {looked} have other tokens: about {wanted} to "
+            f"{count} units may include it, {len(found)} of the first {looked} may change: about {wanted} to "
             f"compile, {_duration(rate * (count - looked) + each * wanted)} at the rate so far; "
             f"the limit is {self.max_units}"
         )

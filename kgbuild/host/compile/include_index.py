@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The include graph of a prepared kernel, read from its trees once and stored beside units.sqlite.
 
-Schema (format 6), in includes.sqlite of a prepared kernel:
+Schema (format 7), in includes.sqlite of a prepared kernel:
 
 includes(includer TEXT, form TEXT, name TEXT)   names as written, of every file a unit reaches
 folders(path TEXT)                              every directory in a unit's -I options
 everywhere(path TEXT)                           every file in a unit's -include options
 climbing(path TEXT)                             every directory that a unit's -I leaves through ".."
-words(word BLOB)                                every word in these files
+files(number INTEGER, path TEXT)                these files, from 0
+words(word BLOB, files BLOB)                    every word in them, and the files that have it (array "H")
 meta(format INTEGER)                            written last
 
 It is made when a patch first changes a header: reading 15,000 files takes seconds, and most patches do not need it.
@@ -17,7 +18,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +35,9 @@ from kgbuild.host.system.tree_manifest import check_files, read_whole
 from kgbuild.model import Kernel
 from kgbuild.progress import Progress
 
-FORMAT = 6
+FORMAT = 7
+# array's code for the number of a file: no kernel has 65,536 files that one of its units reads
+_NUMBER = "H"
 _ELSEWHERE = frozenset({"Documentation", "samples", "LICENSES", ".git"})
 
 
@@ -209,7 +213,7 @@ def make_index(kernel: Kernel, path: Path, progress: Progress) -> IncludeIndex:
     roots.update(dict.fromkeys(p for p in constant_makers(kernel) if (kernel.source / p).is_file()))
     resolver = Resolver([*walk_sources(kernel), *walk_build(kernel)], folders)
     graph: dict[str, tuple[Include, ...]] = {}
-    words: set[bytes] = set()
+    words: dict[bytes, array[int]] = {}
     with progress.step("read the include graph", len(roots), "files") as task:
         queue = list(roots)
         while queue:
@@ -219,7 +223,9 @@ def make_index(kernel: Kernel, path: Path, progress: Progress) -> IncludeIndex:
             try:
                 text = ((kernel.build if includer.startswith("./") else kernel.source) / includer).read_bytes()
                 graph[includer] = read_includes(text)
-                words |= read_words(text)
+                number = len(graph) - 1
+                for word in read_words(text):
+                    words.setdefault(word, array(_NUMBER)).append(number)
             except OSError:
                 graph[includer] = ()
             task.advance()
@@ -237,19 +243,31 @@ def constant_makers(kernel: Kernel) -> tuple[str, ...]:
     return (*platform_of(kernel).constant_makers, "kernel/bounds.c")
 
 
+class WordIndex:
+    """Where words occur in the files that units of a kernel read.
+
+    paths  these files
+    """
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self._known: dict[bytes, tuple[str, ...]] = {}
+        self.paths = tuple(path for (path,) in database.execute("SELECT path FROM files ORDER BY number"))
+
+    def having(self, word: bytes) -> tuple[str, ...]:
+        """The files that have a word, except as the name of a macro's parameter."""
+        if word not in self._known:
+            row = self._database.execute("SELECT files FROM words WHERE word = ?", (word,)).fetchone()
+            numbers = array(_NUMBER, row[0] if row is not None else b"")
+            self._known[word] = tuple(self.paths[number] for number in numbers)
+        return self._known[word]
+
+
 @contextmanager
-def open_words(kernel: Kernel) -> Iterator[Callable[[bytes], bool]]:
-    """A function that tells whether a word occurs in any file that a unit of the kernel reads."""
-    known: dict[bytes, bool] = {}
+def open_words(kernel: Kernel) -> Iterator[WordIndex]:
+    """The words of the kernel's files, while the context lasts. The include index is there."""
     with closing(open_database(_path(kernel))) as database:
-
-        def is_word(word: bytes) -> bool:
-            if word not in known:
-                found = database.execute("SELECT 1 FROM words WHERE word = ?", (word,)).fetchone()
-                known[word] = found is not None
-            return known[word]
-
-        yield is_word
+        yield WordIndex(database)
 
 
 def _path(kernel: Kernel) -> Path:
@@ -264,7 +282,7 @@ def _rows(graph: Mapping[str, tuple[Include, ...]]) -> Iterator[tuple[str, str, 
             yield includer, include.form, include.name
 
 
-def _write(path: Path, index: IncludeIndex, words: set[bytes]) -> None:
+def _write(path: Path, index: IncludeIndex, words: Mapping[bytes, array[int]]) -> None:
     try:
         with written_aside(path) as partial, closing(sqlite3.connect(partial)) as database:
             database.executescript(
@@ -273,14 +291,16 @@ def _write(path: Path, index: IncludeIndex, words: set[bytes]) -> None:
                 "CREATE TABLE folders(path TEXT NOT NULL);"
                 "CREATE TABLE everywhere(path TEXT NOT NULL);"
                 "CREATE TABLE climbing(path TEXT NOT NULL);"
-                "CREATE TABLE words(word BLOB PRIMARY KEY) WITHOUT ROWID;"
+                "CREATE TABLE files(number INTEGER PRIMARY KEY, path TEXT NOT NULL);"
+                "CREATE TABLE words(word BLOB PRIMARY KEY, files BLOB NOT NULL) WITHOUT ROWID;"
                 "CREATE TABLE meta(format INTEGER NOT NULL);"
             )
             database.executemany("INSERT INTO includes VALUES (?, ?, ?)", _rows(index.graph.includes))
             database.executemany("INSERT INTO folders VALUES (?)", [(f,) for f in index.folders])
             database.executemany("INSERT INTO everywhere VALUES (?)", [(f,) for f in index.everywhere])
             database.executemany("INSERT INTO climbing VALUES (?)", [(f,) for f in index.climbing])
-            database.executemany("INSERT INTO words VALUES (?)", ((w,) for w in sorted(words)))
+            database.executemany("INSERT INTO files VALUES (?, ?)", enumerate(index.graph.includes))
+            database.executemany("INSERT INTO words VALUES (?, ?)", ((w, words[w].tobytes()) for w in sorted(words)))
             database.execute("INSERT INTO meta VALUES (?)", (FORMAT,))
             database.commit()
     except (sqlite3.Error, OSError) as error:

@@ -2,8 +2,9 @@
 """Checks single units for differences without compiling them: does a changed header change anything?
 
 A unit is preprocessed with its own command, from the unmodified tree and from the overlay. `-fdirectives-only` takes a
-quarter of the time and leaves macros alone: if the texts are equal, so are the tokens; if code differs, so does the
-unit. Only if nothing but #define lines differ, the full preprocessor has to run.
+quarter of the time and leaves macros alone: if the texts are equal, so are the tokens. If they are not, the full
+preprocessor runs; where its tokens differ as well, they tell whether anything that the unit emits can reach the
+difference (csource/reached_changes.py).
 
 Files that are not compiled by a unit's command are checked in the most precise way available: assembly by its
 preprocessed text, code that can't be patched (vdso, realmode) by its objects, and files that make headers of constants
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kgbuild.csource.reached_changes import may_emit_other
 from kgbuild.csource.token_equality import same_active, same_preprocessed
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
@@ -65,28 +67,35 @@ class Trees:
 
 
 def differs(trees: Trees, unit: UnitCommand) -> bool | Refusal:
-    """Whether the tokens of a unit differ; a refusal if the patched unit can't be preprocessed."""
+    """Whether a unit may compile to something else; a refusal if the patched unit can't be preprocessed."""
     options = ["-E", "-fdirectives-only"]
-    texts = _both(trees, unit, options, stubs=True)
+    texts = preprocess_both(trees, unit, options, stubs=True)
     if isinstance(texts, Refusal):
         return texts
-    same, but_for_macros = same_active(*texts)
-    if same or not but_for_macros:
-        return not same
-    texts = _both(trees, unit, ["-E"])
-    return texts if isinstance(texts, Refusal) else not same_preprocessed(*texts)
+    if same_active(*texts)[0]:
+        return False
+    texts = preprocess_both(trees, unit, ["-E"])
+    if isinstance(texts, Refusal):
+        return texts
+    return may_emit_other(*texts) if drops_unused(unit.argv) else not same_preprocessed(*texts)
+
+
+def drops_unused(argv: Sequence[str]) -> bool:
+    """Whether the compiler makes nothing of a `static inline` function that is not used, by a unit's command."""
+    levels = [word for word in argv if word.startswith("-O")]
+    return bool(levels) and levels[-1] != "-O0" and not any(word.startswith("-fkeep-") for word in argv)
 
 
 def object_differs(trees: Trees, unit: UnitCommand) -> bool | Refusal:
     """Whether a unit that can't be patched compiles to a different object."""
-    texts = _both(trees, unit, ["-g0", "-c"])
+    texts = preprocess_both(trees, unit, ["-g0", "-c"])
     return texts if isinstance(texts, Refusal) else texts[0] != texts[1]
 
 
 def constants_differ(trees: Trees, model: UnitCommand, source: str) -> bool | Refusal:
     """Whether a file that makes a header of constants (asm-offsets.c) would make a different one."""
     unit = UnitCommand(source, source.removesuffix(".c") + ".s", "", "", False, model.argv, ())
-    texts = _both(trees, unit, ["-g0", "-S"])
+    texts = preprocess_both(trees, unit, ["-g0", "-S"])
     return texts if isinstance(texts, Refusal) else _OFFSET.findall(texts[0]) != _OFFSET.findall(texts[1])
 
 
@@ -105,7 +114,7 @@ def assembly_differs(trees: Trees, model: UnitCommand, source: str) -> bool:
     folder = source.rpartition("/")[0]
     argv += ["-D__ASSEMBLY__", "-x", "assembler-with-cpp", "-I", "{src}/" + folder, "-I", "./" + folder]
     unit = UnitCommand(source, source, "", "", False, (model.argv[0], *argv), ())
-    texts = _both(trees, unit, ["-E"], fails=True)
+    texts = preprocess_both(trees, unit, ["-E"], fails=True)
     return isinstance(texts, Refusal) or not same_preprocessed(*texts)
 
 
@@ -116,9 +125,11 @@ def compile_seconds(trees: Trees, unit: UnitCommand) -> float:
     return time.monotonic() - began
 
 
-def _both(
+def preprocess_both(
     trees: Trees, unit: UnitCommand, options: Sequence[str], *, fails: bool = False, stubs: bool = False
 ) -> tuple[bytes, bytes] | Refusal:
+    """What the compiler prints of both versions of a unit with more options; a refusal if the patched one fails. With
+    `fails`, two empty texts if the original does; with `stubs`, generated files that are nowhere are taken as empty."""
     orig = _one(trees, unit, options, patched=False)
     if stubs and isinstance(orig, str) and (missing := _MISSING.search(orig)):
         # Made while a kernel is built, and in no package (certs/blacklist_hash_list). If everything else is equal,
@@ -127,7 +138,7 @@ def _both(
         stub.parent.mkdir(parents=True, exist_ok=True)
         stub.touch()
         empty = [*options, "-idirafter", str(trees.scratch / "missing")]
-        texts = _both(trees, unit, empty)
+        texts = preprocess_both(trees, unit, empty)
         if not isinstance(texts, Refusal) and same_active(*texts)[0]:
             return texts
     if isinstance(orig, str):

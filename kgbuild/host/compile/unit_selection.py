@@ -3,7 +3,10 @@
 
 1. A header whose tokens are the same (a changed comment) is dropped.
 2. The include graph gives every file that can see a changed header (host/compile/include_index.py).
-3. Each of these units is preprocessed both ways; those whose tokens differ are compiled (host/compile/preprocess.py).
+3. The names that the headers change are followed through the text; what sees none of them is dropped
+   (csource/header_impact.py).
+4. Each of the units left is preprocessed both ways. Those in which something that the compiler emits can reach a
+   changed declaration are compiled (host/compile/preprocess.py, csource/reached_changes.py).
 
 More than `max_units` of them lead to a refusal, as soon as that is known. A patch whose headers also change something
 that can't be patched (assembly, the vdso, headers of constants made when the kernel was built) is refused.
@@ -15,7 +18,7 @@ import contextlib
 import hashlib
 import marshal
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from kgbuild.arch.platform import Platform
 from kgbuild.csource.header_impact import changed_names, spread_names
@@ -23,11 +26,11 @@ from kgbuild.csource.include_graph import (
     QUOTED,
     IncludeGraph,
     Includers,
+    IncluderSearch,
     Resolver,
     folder_of,
     hidden_by,
     read_includes,
-    trace_includers,
 )
 from kgbuild.csource.token_equality import same_header
 from kgbuild.csource.token_pasting import PasteChain, Pastes, read_aliases, read_chains, read_words
@@ -35,7 +38,6 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.host.compile.apply_patches import PatchSet, find_includers, why_not_built
 from kgbuild.host.compile.candidate_search import MAX_UNITS, CandidateSearch, Selection
 from kgbuild.host.compile.include_index import (
-    IncludeIndex,
     find_links,
     left_by_dots,
     load_include_index,
@@ -143,7 +145,8 @@ def _select(
     if hiding:
         return selection
     links = find_links(kernel, changed)
-    reached = {path: trace_includers(graph, resolver, [path, *links[path]], index.everywhere) for path in changed}
+    search = IncluderSearch(graph, resolver, index.everywhere)
+    reached = {path: search.above([path, *links[path]]) for path in changed}
     selection.refusals += _check_used(kernel, reached, originals)
     climbing = set(index.climbing).union(*(above.climbing for above in reached.values()))
     climbing |= {folder_of(link) for others in links.values() for link in others}
@@ -158,7 +161,7 @@ def _select(
         texts = {p: originals[p] or b"" for p in changed}
         for path, others in hidden.items():
             texts[path] = b"\n".join(_original(kernel, other) or b"" for other in others)
-        concerned = _by_names(kernel, graph, resolver, texts, selection.files, index)
+        concerned = _by_names(kernel, graph, search, texts, selection.files, reached)
         if concerned is not None:
             candidates = {s: why for s, why in candidates.items() if s in concerned}
     if preprocess:
@@ -180,6 +183,26 @@ def _in_place_of(path: str, generated: str) -> Refusal:
     return Refusal("P11-generated", path, fact, remedy="give the new header another name")
 
 
+class _Texts(Mapping[str, bytes]):
+    """Texts of the kernel's files, read when they are asked for; b"" for one that is not there."""
+
+    def __init__(self, kernel: Kernel, paths: Sequence[str]) -> None:
+        self._kernel = kernel
+        self._paths = paths
+        self._read: dict[str, bytes] = {}
+
+    def __getitem__(self, path: str) -> bytes:
+        if path not in self._read:
+            self._read[path] = _original(self._kernel, path) or b""
+        return self._read[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
 def _macros(kernel: Kernel, texts: Mapping[str, bytes]) -> tuple[list[PasteChain], list[tuple[bytes, bytes]]]:
     """Pastes and one-word macros of the kernel's own files, read once and stored beside the include graph, since these
     files never change."""
@@ -199,33 +222,41 @@ def _macros(kernel: Kernel, texts: Mapping[str, bytes]) -> tuple[list[PasteChain
 def _by_names(
     kernel: Kernel,
     graph: IncludeGraph,
-    resolver: Resolver,
+    search: IncluderSearch,
     originals: Mapping[str, bytes],
     files: Mapping[str, bytes],
-    index: IncludeIndex,
+    reached: Mapping[str, Includers],
 ) -> frozenset[str] | None:
-    """The files that see one of the names that the headers change; None if names do not describe the change."""
+    """The files that see one of the names that the headers change, and those that include a header of which names do
+    not describe the change; None if that is true of all."""
     names: set[bytes] = set()
+    whole: set[str] = set()
     for path, text in originals.items():
         found = changed_names(text, files[path]) if path.endswith(".h") else None
         if found is None:
-            return None
-        names |= found
+            whole |= reached[path].files
+        else:
+            names |= found
+    if whole and not names:
+        return None
     if names_in_commands(kernel.units, names):
         return None
-    all_originals = {path: _original(kernel, path) for path in graph.includes}
-    texts = {path: text for path, text in all_originals.items() if text is not None}
-    with open_words(kernel) as is_word:
-        added = set[bytes]().union(*map(read_words, files.values()))
+    with open_words(kernel) as index_of_words:
+        # what the patch adds, and files that it makes units read
+        others = sorted(set(graph.includes) - set(index_of_words.paths))
+        more = {path: _original(kernel, path) or b"" for path in others} | dict(files)
+        added = set[bytes]().union(*map(read_words, more.values()))
+        texts = _Texts(kernel, index_of_words.paths)
         chains, aliases = _macros(kernel, texts)
-        chains += [chain for text in files.values() for chain in read_chains(text)]
-        aliases += [alias for text in files.values() for alias in read_aliases(text)]
-        pastes = Pastes(chains, aliases, lambda word: word in added or is_word(word))
-        spread = spread_names(names, texts, files, pastes)
+        chains += [chain for text in more.values() for chain in read_chains(text)]
+        aliases += [alias for text in more.values() for alias in read_aliases(text)]
+        having = index_of_words.having
+        pastes = Pastes(chains, aliases, lambda word: word in added or bool(having(word)))
+        spread = spread_names(names, texts, more, pastes, having)
     if spread is None:
         return None
-    above = trace_includers(graph, resolver, spread.files, index.everywhere)
-    return frozenset(path.removeprefix("./") for path in above.files)
+    above = search.above(spread.files).files | whole
+    return frozenset(path.removeprefix("./") for path in above)
 
 
 def _original(kernel: Kernel, path: str) -> bytes | None:

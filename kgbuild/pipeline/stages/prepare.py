@@ -133,8 +133,8 @@ def apply(asked: Inputs, tree: Kernel, run: Run) -> PatchesApplied:
 
 
 def prepare(chosen: KernelChosen, applied: PatchesApplied, tree: Kernel, run: Run) -> Prepared:
-    """Every unit whose tokens the patch changes; each is part of this kernel. Raises Refused for units that can't be
-    patched, NoChange if no unit changes."""
+    """Every unit of which the patch may change code or data; each is part of this kernel. Raises Refused for units that
+    can't be patched, NoChange if no unit changes."""
     options = run.options
     with run.stage("units"):
         selection = choose_units(tree, applied.patches, run.cache, run.observer, options.jobs, options.max_units)
@@ -164,5 +164,7 @@ def prepare(chosen: KernelChosen, applied: PatchesApplied, tree: Kernel, run: Ru
     if refusals:
         raise Refused(refusals)
     if not units:
-        raise NoChange("no unit of this kernel has other tokens with the patch", remedy="nothing to patch")
+        raise NoChange(
+            "the patch changes nothing that a unit of this kernel makes code or data of", remedy="nothing to patch"
+        )
     return prepared

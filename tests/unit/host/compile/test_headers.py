@@ -137,6 +137,8 @@ def test_pieces() -> None:
     named = [(p.kind, sorted(p.names)) for p in pieces if p.names]
     assert named == [
         ("macro", [b"A_H"]),
+        ("type", [b"s"]),
+        ("type", [b"counter"]),
         ("declaration", [b"plain"]),
         ("function", [b"f"]),
         ("macro", [b"TWICE"]),
@@ -150,17 +152,26 @@ def test_pieces() -> None:
         (b"s->a;", b"s->a + 1;", {b"f"}),
         (b"* 2)", b"* 3)", {b"TWICE"}),
         (b"int plain", b"#define NEW 1\nint plain", {b"NEW"}),
-        (b"int a;", b"int a, b;", None),
+        (b"int a;", b"int a, b;", {b"s"}),
         (b"MAKE(foo) { return 1", b"MAKE(foo) { return 3", None),
         (b"{ return 2; }", b"{ return 3; }", None),
         (b"#ifdef X\n", b"#ifdef Y\n", {b"f"}),
         (b"#define TWICE", b"#ifdef NEW\n#define TWICE", None),
         (b"#define TWICE", b"#ifdef NEW\nint g(int);\n#else\nstruct g;\n#define g(x) 0\n#endif\n#define TWICE", {b"g"}),
-        (b"#define TWICE", b"#ifdef NEW\nextern int g;\n#endif\n#define TWICE", None),
+        (b"#define TWICE", b"#ifdef NEW\nextern int g;\n#endif\n#define TWICE", {b"g"}),
         (b"#endif\n", b"#ifdef A\n#define B 1\n#endif\n#endif\n", {b"B", b"f"}),
         (b"#ifndef A_H\n", b"#ifdef A\n#define B 1\n#endif\n#ifndef A_H\n", {b"B"}),
         (b"#ifndef A_H\n", b"#ifndef A_H\n#define B 1\n#endif\n#ifndef A_H\n", {b"B"}),  # the diff is shifted
         (b"#ifndef A_H\n", b"#ifndef B_H\n", None),
+        (b"struct t;", b"struct t;\nenum e { X, Y = 3 };", {b"e", b"X", b"Y"}),
+        (b"struct t;", b"struct t;\nenum e { LIST(X) };", None),
+        (b"struct t;", b"struct t;\nenum e {\n#ifdef X\n X,\n#endif\n};", None),
+        (b"struct t;", b"struct t;\ntypedef struct t *t_p;\nextern struct t *ts[];", {b"t_p", b"ts"}),
+        (b"struct t;", b"struct t;\nextern DECLARE(a, b);", None),
+        (b"struct t;", b"struct t;\nstruct u { struct_group_tagged(v, w, int a;); } __packed;", None),
+        (b"struct t;", b"struct t;\nstruct u { int (*f)(void); struct v { int b; } w; } __packed;", {b"u", b"v"}),
+        (b"struct t;", b"struct t;\nstruct u { int a; } w;", None),
+        (b"struct t;", b"struct t;\nextern int memcpy_size; extern void *memcpy;", None),
     ],
 )
 def test_changed_names(old: bytes, new: bytes, names: set[bytes] | None) -> None:
@@ -420,10 +431,10 @@ def test_no_unit_is_missed(kernel: Kernel, tmp_path: Path, monkeypatch: pytest.M
         chosen[few] = choose(kernel, tmp_path, CHANGES[name])
         assert not chosen[few].refusals
     tokens = brute_force(kernel, chosen[0], tmp_path, "-E", "-P")
-    assert set(chosen[1000].because) == tokens
+    assert set(chosen[1000].because) <= tokens
     # where the compiler reads the same, it makes the same
     wanted = brute_force(kernel, chosen[0], tmp_path / "again", "-S", among=tokens)
-    assert wanted <= set(chosen[0].because)
+    assert wanted <= set(chosen[0].because) & set(chosen[1000].because)
     if name not in ("structure", "first"):
         assert len(chosen[0].because) < 2 * len(BODIES) + 1
 
@@ -469,7 +480,7 @@ def test_no_selection_within_the_bound_exceeds_it() -> None:
 
 
 def test_too_many_units(kernel: Kernel, tmp_path: Path) -> None:
-    selection = choose(kernel, tmp_path, CHANGES["structure"], max_units=3)
+    selection = choose(kernel, tmp_path, CHANGES["structure"], max_units=1)
     (refusal,) = selection.refusals
     assert refusal.code == "P12-too-many-units"
     assert "--max-units" in refusal.remedy and refusal.place == "include/linux/common.h"
