@@ -19,7 +19,7 @@ are compared with the kernel's own tables in the same way.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -100,7 +100,8 @@ class _Parity:
         self.bindings = self.comparison.bindings
         self.literals: dict[int, dict[int, str]] = {}
         self.results: dict[int, FunctionParity] = {}
-        self.pending: list[tuple[Atom, list[tuple[int, Found]]]] = []
+        # functions whose bytes fit several places, by atom
+        self.pending: dict[int, tuple[Atom, list[tuple[int, Found]]]] = {}
         self.evidence: dict[int, str] = {}
         self.rivals: dict[int, list[int]] = {}
         self.padded: set[int] = set()
@@ -113,7 +114,7 @@ class _Parity:
             self._settle_padded(plain)
         if self.pending:
             self._decide_by_data()
-        for atom, fits in self.pending:
+        for atom, fits in self.pending.values():
             places = ", ".join(f"{a:#x}" for a, _ in fits)
             others = ", ".join(f"{a:#x}" for a in self.rivals.get(atom.id, ()))
             self._result(
@@ -126,31 +127,30 @@ class _Parity:
         paddable: set[int] = set()
         if plain is None and not self.padded_as_there:
             paddable.update(atom.id for atom in self._differing() if self._may_be_padded(atom))
-            paddable.update(atom.id for atom, _ in self.pending if atom.id in self.rivals)
+            paddable.update(atom.id for atom, _ in self.pending.values() if atom.id in self.rivals)
         return ParityProof(order, self.bindings, self.literals, frozenset(self.padded), frozenset(paddable))
 
     def _decide_pending(self) -> None:
         """Functions whose own bytes fit several places are decided by what proven functions refer to."""
-        progress = True
-        while self.pending and progress:
-            progress = False
-            for item in list(self.pending):
-                atom, fits = item
-                bound = self.bindings.get(atom.id)
-                if bound is None:
-                    continue
-                for address, found in fits:
-                    if address == bound.address:
-                        self._accept(atom, address, found, bound.evidence)
-                        self.pending.remove(item)
-                        progress = True
+        queue = deque(self.pending)
+        while queue:
+            number = queue.popleft()
+            bound = self.bindings.get(number)
+            if bound is None or number not in self.pending:
+                continue
+            atom, fits = self.pending[number]
+            found = next((found for address, found in fits if address == bound.address), None)
+            if found is not None:
+                self._accept(atom, bound.address, found, bound.evidence)
+                del self.pending[number]
+                queue.extend(other for other in found if other in self.pending)
 
     def _decide_by_data(self) -> None:
         """Functions whose own bytes fit several places, and that no proven code refers to, are decided by the unit's
         variables: where the kernel's initial value of one leads. A variable counts where parity has read its place, or
         where the kernel has only one of its name, or where another such variable leads to it, and only if its initial
         value is the same."""
-        fits = {atom.id: {address for address, _ in found} for atom, found in self.pending}
+        fits = {atom.id: {address for address, _ in found} for atom, found in self.pending.values()}
         places: dict[int, int] = {}
         for atom in self.view.data:
             named = {s.value for name in atom.names for s in self.image.named(name)}
@@ -188,12 +188,11 @@ class _Parity:
     def _settle_padded(self, plain: View) -> None:
         """Prove functions that differ by the places of those that do not when they are compiled as the kernel was."""
         proven = _exact_places(plain, self.image)
-        for item in [item for item in self.pending if item[0].id in self.rivals]:
-            atom, fits = item
+        for atom, fits in [item for item in self.pending.values() if item[0].id in self.rivals]:
             place = proven.get(frozenset(atom.names))
             if place is None:
                 continue
-            self.pending.remove(item)
+            del self.pending[atom.id]
             fit = next((found for address, found in fits if address == place.address), None)
             if fit is not None:
                 self._accept(atom, place.address, fit, place.evidence)
@@ -274,7 +273,7 @@ class _Parity:
             # a copy in another unit may have, by chance, the padding that this compile made
             self.rivals[atom.id] = rivals
             self.results.pop(atom.id, None)
-            self.pending.append((atom, fits))
+            self.pending[atom.id] = (atom, fits)
         elif len(fits) == 1 and bound is not None and bound.address != fits[0][0]:
             fact = f"its bytes are at {fits[0][0]:#x}, but {bound.evidence} it is at {bound.address:#x}"
             self._result(atom, DIFFERS, reason=fact)
@@ -282,7 +281,7 @@ class _Parity:
             self._accept(atom, fits[0][0], fits[0][1], OWN_BYTES)
         elif fits:
             self.results.pop(atom.id, None)
-            self.pending.append((atom, fits))
+            self.pending[atom.id] = (atom, fits)
         elif not candidates:
             self._result(atom, ABSENT, reason="the kernel has no symbol of that name")
         elif atom.bind == STB.WEAK and len(candidates) == 1 and self.image.is_global(atom.name, candidates[0]):
