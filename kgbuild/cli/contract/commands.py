@@ -137,6 +137,7 @@ EVERY_STATUS = {
     2: _USAGE,
     3: _TOOL,
     4: "no code change: nothing to patch",
+    5: "partly: of several kernels, some came to their end",
 }
 _INTERRUPTED = {130: "interrupted"}
 
