@@ -205,12 +205,13 @@ def test_the_script_on_a_real_kernel(modules: dict[int, Path]) -> None:
     assert ran.verdict, ran.findings
 
 
-if LONG:  # make test-all
-
-    def test_the_life_of_a_patch(guest: Guest) -> None:
-        """dpkg installs, the patch is in force after a reboot, and so on, in a guest with systemd: minutes a boot."""
-        said = {name: guest.boots(script, **options) for name, options, script in STEPS}  # type: ignore[arg-type]
-        assert "covered" in said["install"] or "in force" in said["install"]
-        second = said["reboot, upgrade, rollback, stalled"]
-        assert "stalled 1" in second and "pipe_read" in second and "signalled 0" in second
-        assert "for other kernels" in said["another kernel"]
+def test_the_life_of_a_patch(guest: Guest) -> None:
+    """In CI the first boot alone: dpkg installs, and the patch is in force."""
+    steps = STEPS if LONG else STEPS[:1]
+    said = {name: guest.boots(script, **options) for name, options, script in steps}  # type: ignore[arg-type]
+    assert "covered" in said["install"] or "in force" in said["install"]
+    if not LONG:
+        return
+    second = said["reboot, upgrade, rollback, stalled"]
+    assert "stalled 1" in second and "pipe_read" in second and "signalled 0" in second
+    assert "for other kernels" in said["another kernel"]
