@@ -53,6 +53,9 @@ LITERALS = re.compile(r"\.rodata\..*(str|cst)\d")
 # a constant that only a descriptor of dynamic debug leads to
 SHOWN = re.compile(r"\.rodata\.__(func|FUNCTION|PRETTY_FUNCTION)__")
 
+# what only the tracer shows of a system call, its lists and events included (SYSCALL_METADATA)
+TRACED = re.compile(r"\.data\.(?:(?:types|args)_|__syscall_meta_)_\w+")
+
 # with tables of every kind among them
 NAMES = (
     "alternative_code",
@@ -102,7 +105,7 @@ def check_edit(editor: Editor, edit: Edit, counts: Counter[str]) -> str:
         quiet = edit.section.startswith(QUIET.get(edit.kind, ())) or literals or SHOWN.match(edit.section)
         # a static function under another name: it is where it was, and so is all that points to it
         renamed = edit.kind == "rename" and any(c.why == noise.SUCCESSOR for c in claims)
-        quiet = quiet or is_line_of_debug(edit) or renamed
+        quiet = quiet or is_line_of_debug(edit) or renamed or TRACED.fullmatch(edit.section)
         if not quiet:
             return f"no change: {claims[0].difference}: {claims[0].why}"
     if ends == "changed" and all(c.by in (NOISE, NO_EFFECT) for c in claims):
