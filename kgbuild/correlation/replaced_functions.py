@@ -8,36 +8,47 @@
 The running kernel's table goes on pointing to the old function, which can be redirected to the new one: whoever calls
 through the table then gets what the patched source has there. That is right where nothing else leads to the old
 function: it is static, the patched source has it no more, and wherever a variable points to it, the patched one points
-to the new function. Calls in code were changed with the patch, since the old function is gone, or mean the new one.
+to the new function. So does code that takes its address, which may be stored anywhere by now. A table without a name
+can't be followed from one object to the other, so that nothing is paired that one points to. Calls in code were changed
+with the patch, since the old function is gone, or mean the new one.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, field
+
 from kgbuild.correlation.correlate import Correlation
-from kgbuild.objects.atoms import DATA, FUNCTION, Ambiguous, Atom, Ref
-from kgbuild.objects.symbol_kinds import is_cold, is_prefix
+from kgbuild.objects.atoms import ANON, DATA, FUNCTION, Ambiguous, Atom
+from kgbuild.objects.symbol_kinds import is_branch, is_cold, is_prefix
 from kgbuild.objects.view import View
 
 
 def pair_replaced(correlation: Correlation) -> list[tuple[Atom, Atom]]:
-    """Pair such functions, and their `.cold` halves; returns the pairs of functions."""
+    """Pair such functions, and their `.cold` halves; returns the pairs of functions. None are paired in a unit with a
+    reference that can't be followed."""
     gone = _unpaired(correlation.orig, correlation.to_patched)
     new = _unpaired(correlation.patched, correlation.to_original)
     if not gone or not new:
         return []
-    successors: dict[int, set[int]] = {number: set() for number in gone}
-    for orig in correlation.orig.data:
-        for offset, ref in _pointers(correlation.orig, orig, gone):
-            for patched in correlation.to_patched.get(orig.id, (-1,)):
-                successors[ref.atom].add(_pointed_to(correlation.patched, patched, offset))
-    taken: dict[int, int] = {}
-    for found in successors.values():
-        for number in found:
-            taken[number] = taken.get(number, 0) + 1
+    try:
+        return _pair(correlation, _pointers(correlation.orig, gone), _pointers(correlation.patched, new), new)
+    except Ambiguous:
+        return []
+
+
+def _pair(correlation: Correlation, old: _Pointers, new: _Pointers, allowed: set[int]) -> list[tuple[Atom, Atom]]:
+    successors = {
+        number: {_pointed_to(correlation, source, offset) for source, offset in places}
+        for number, places in old.in_data.items()
+    }
+    taken = Counter(number for found in successors.values() for number in found)
     pairs = []
     for number, found in sorted(successors.items()):
         (successor,) = found if len(found) == 1 else (-1,)
-        if successor in new and taken[successor] == 1:
+        if successor not in allowed or taken[successor] > 1:
+            continue
+        if _code_agrees(correlation, old.in_code.get(number, Counter()), new.in_code.get(successor, Counter())):
             correlation.pair(number, successor)
             pairs.append((correlation.orig.atoms[number], correlation.patched.atoms[successor]))
             _pair_cold(correlation, *pairs[-1])
@@ -57,27 +68,52 @@ def _unpaired(view: View, paired: dict[int, tuple[int, ...]]) -> set[int]:
     }
 
 
-def _pointers(view: View, source: Atom, wanted: set[int]) -> list[tuple[int, Ref]]:
-    """The places in a variable that point to the beginning of one of these functions."""
-    if view.is_table(view.section_of(source)):
-        return []
-    try:
-        return [(ref.offset, ref) for ref in view.refs(source) if ref.atom in wanted]
-    except Ambiguous:
-        return []
+@dataclass
+class _Pointers:
+    """Where the address of each function is: in data as (atom, offset), in code as the number of times that a function
+    takes it, calls and jumps aside."""
+
+    in_data: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    in_code: dict[int, Counter[int]] = field(default_factory=dict)
 
 
-def _pointed_to(view: View, number: int, offset: int) -> int:
-    """The function that a place in a variable points to, -1 where it points to no beginning of one."""
-    if number < 0 or view.atoms[number].kind != DATA:
+def _pointers(view: View, wanted: set[int]) -> _Pointers:
+    """The pointers to some functions. Entries of tables that belong to code do not count. Raises Ambiguous."""
+    out = _Pointers()
+    for source in view.atoms:
+        if source.section < 0 or source.kind not in (DATA, ANON, FUNCTION) or view.is_table(view.section_of(source)):
+            continue
+        for ref in view.refs(source):
+            if ref.atom not in wanted:
+                continue
+            if source.kind == ANON and ref.delta:
+                continue  # a table of labels: its own
+            if source.kind != FUNCTION:
+                out.in_data.setdefault(ref.atom, []).append((source.id, ref.offset if not ref.delta else -1))
+            elif not is_branch(view, source, ref):
+                out.in_code.setdefault(ref.atom, Counter())[source.id] += 1
+    return out
+
+
+def _pointed_to(correlation: Correlation, source: int, offset: int) -> int:
+    """The function of the patched object that a place in a variable of the original points to there; -1 where it does
+    not point to the beginning of one, or where the variable is not there or has no name."""
+    view, others = correlation.patched, correlation.to_patched.get(source, ())
+    if len(others) != 1 or view.atoms[others[0]].kind != DATA:
         return -1
-    try:
-        found = [ref for ref in view.refs(view.atoms[number]) if ref.offset == offset]
-    except Ambiguous:
-        return -1
+    found = [ref for ref in view.refs(view.atoms[others[0]]) if ref.offset == offset]
     return (
         found[0].atom if len(found) == 1 and not found[0].delta and view.atoms[found[0].atom].kind == FUNCTION else -1
     )
+
+
+def _code_agrees(correlation: Correlation, old: Counter[int], new: Counter[int]) -> bool:
+    """Whether all code that takes the address of the old function takes that of the new one instead, as often."""
+    for function, count in old.items():
+        others = correlation.to_patched.get(function, ())
+        if not others or any(new[other] != count for other in others):
+            return False
+    return True
 
 
 def _pair_cold(correlation: Correlation, orig: Atom, patched: Atom) -> None:

@@ -117,3 +117,52 @@ def test_what_begins_anew_is_not_passed_over() -> None:
         assert counts and all(a.id in found.changes.correlation.to_original for a in counts)
     else:
         assert outcome(found) in ("K22-state", "K13-ambiguous")
+
+
+@pytest.mark.parametrize(
+    "section", [".pci_fixup_final", "my_table", ".rodata.unnamed", ".init.data", ".initcall6.init"]
+)
+def test_a_table_without_a_name_that_points_to_the_old_function(section: str) -> None:
+    """Nothing tells what its entry becomes: the old function must go on doing what it did there."""
+    flags = "aw" if section.startswith(".init") else "a"
+    row = f'asm(".pushsection {section},\\"{flags}\\"; .quad %s; .popsection");\n'
+    found = compared(OLD + TABLE % "old" + row % "old", NEW + TABLE % "new" + row % "beside")
+    assert changed(found) == [] and outcome(found) not in (CHANGED, NOTHING)
+
+
+SWITCH = """static noinline long %s(long x) { switch (x) { case 0: return source; case 1: stays(3); return 5;
+    case 2: return source * 7; case 3: sink(1); return 2; case 4: return 9 - source; case 5: sink(4); return %d; }
+    return x; }
+"""
+
+
+def test_a_table_of_labels_is_the_functions_own() -> None:
+    found = compared(SWITCH % ("old", 1) + TABLE % "old", SWITCH % ("new", 1) + TABLE % "new")
+    assert outcome(found) == NOTHING
+    found = compared(SWITCH % ("old", 1) + TABLE % "old", SWITCH % ("new", 2) + TABLE % "new")
+    assert changed(found) == [("old", "new")] and outcome(found) == CHANGED
+    inside = "const char *const inside = (char *)%s + 4;\n"
+    found = compared(OLD + TABLE % "old" + inside % "old", NEW + TABLE % "new" + inside % "new")
+    assert changed(found) == [] and outcome(found) not in (CHANGED, NOTHING)
+
+
+KEEPS = "long (*kept)(long), (*more)(long); void keeps(void) { kept = %s; } void sets(void) { more = %s; }\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "pairs"),
+    [
+        (KEEPS % ("old", "stays"), KEEPS % ("new", "stays"), [("old", "new")]),
+        # what was stored before is called with the old function's meaning
+        (KEEPS % ("old", "stays"), KEEPS % ("beside", "stays"), None),
+        (KEEPS % ("old", "old"), KEEPS % ("new", "beside"), None),
+        (KEEPS % ("old", "stays"), "", None),
+    ],
+    ids=["the new one", "another", "one of two", "code that is gone"],
+)
+def test_code_that_takes_the_address(before: str, after: str, pairs: list[tuple[str, str]] | None) -> None:
+    found = compared(OLD + TABLE % "old" + before, NEW + TABLE % "new" + after)
+    if pairs is None:
+        assert ("old", "new") not in changed(found) and outcome(found) not in (CHANGED, NOTHING)
+    else:
+        assert changed(found) == pairs and outcome(found) == CHANGED
