@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -264,18 +264,33 @@ class _Elsewhere:
         return frozenset(str(Path(source).parent) for source in self._units)
 
     def _is_named(self, other: str) -> bool:
-        """Whether a file of the kernel's own architecture includes headers of another one's, or a makefile does."""
+        """Whether a file that this kernel may be built of includes headers of another architecture's, or a makefile of
+        its own architecture does."""
         if other not in self._named:
             name = re.escape(other.encode())
-            wanted = re.compile(rb"^[ \t]*#[ \t]*include\b[^\n]*/%b/|arch/%b/include" % (name, name), re.MULTILINE)
-            folder = self._kernel.source / "arch" / self._own
-            texts = (Path(at, name) for at, _, names in os.walk(folder) for name in names if _INCLUDING.fullmatch(name))
-            self._named[other] = any(wanted.search(_uncommented(path)) for path in texts if path.is_file())
+            near = re.compile(rb"^[ \t]*#[ \t]*include\b[^\n]*/%b/|arch/%b/include" % (name, name), re.MULTILINE)
+            far = re.compile(rb"^[ \t]*#[ \t]*include\b[^\n]*\barch/%b/" % name, re.MULTILINE)
+            top = self._kernel.source
+            units = {top / Path(source).parent for source, _, _ in read_sources(self._kernel.units)}
+            self._named[other] = (
+                _any_has(_below(top / "arch" / self._own), near, f"/{other}/")
+                or _any_has(_below(top / "include"), far, f"arch/{other}/")
+                or _any_has((path for folder in sorted(units) for path in folder.glob("*.[ch]")), far, f"arch/{other}/")
+            )
         return self._named[other]
 
 
-def _uncommented(path: Path) -> bytes:
-    return re.sub(rb"/\*.*?\*/", b"", path.read_bytes(), flags=re.DOTALL)
+def _below(folder: Path) -> Iterator[Path]:
+    return (Path(at, name) for at, _, names in os.walk(folder) for name in names if _INCLUDING.fullmatch(name))
+
+
+def _any_has(paths: Iterable[Path], wanted: re.Pattern[bytes], word: str) -> bool:
+    """Whether a file has a place that fits, outside of comments; `word` is in every such place."""
+    for path in paths:
+        text = path.read_bytes() if path.is_file() else b""
+        if word.encode() in text and wanted.search(re.sub(rb"/\*.*?\*/", b"", text, flags=re.DOTALL)):
+            return True
+    return False
 
 
 def read_original(kernel: Kernel, path: str) -> bytes | None:

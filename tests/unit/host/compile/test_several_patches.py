@@ -125,6 +125,19 @@ def test_files_of_other_architectures_are_left_out(kernel: Kernel) -> None:
     assert len(many.skipped) == 20 and many.skipped_text().endswith("arch/arm/mm/5.c and 14 more")
 
 
+@pytest.mark.parametrize("place", ["drivers/x.c", "drivers/own.h", "include/linux/y.h"])
+def test_a_header_of_another_architecture_that_a_driver_includes_is_code(kernel: Kernel, place: str) -> None:
+    header = "arch/arm/mach-x/control.h"
+    for path in (header, place, "drivers/x.c"):
+        (kernel.source / path).parent.mkdir(parents=True, exist_ok=True)
+        (kernel.source / path).write_text(ONE)
+    with sqlite3.connect(kernel.units) as units:
+        units.execute("UPDATE units SET source = 'drivers/main.c' WHERE source = 'main.c'")
+    assert apply_patches(kernel, read_patches([diff(ONE, CHANGED, header)])).skipped == (header,)
+    (kernel.source / place).write_text('#include "../../arch/arm/mach-x/control.h"\n')
+    assert list(apply_patches(kernel, read_patches([diff(ONE, CHANGED, header)])).files) == [header]
+
+
 def test_a_unit_in_the_directory_of_another_architecture_is_code(kernel: Kernel) -> None:
     path = "arch/arm/xen/enlighten.c"
     (kernel.source / path).parent.mkdir(parents=True)
