@@ -38,10 +38,10 @@ _INIT = """\
 mount -t devtmpfs dev /dev; mount -t proc proc /proc; mount -t sysfs sysfs /sys
 for module in /modules/*; do insmod "$module"; done
 n=0; until [ -b /dev/vda ] || [ $n = 100 ]; do n=$((n + 1)); sleep 0.1; done
-mount -t ext4 /dev/vda /root
+mount -t ext4 /dev/vda /sysroot
 umount /proc /sys
-mount --move /dev /root/dev
-exec switch_root /root /lib/systemd/systemd
+mount --move /dev /sysroot/dev
+exec switch_root /sysroot /lib/systemd/systemd
 """
 _UNIT = """\
 [Unit]
@@ -135,7 +135,7 @@ def boot(kernel: Kernel, image: Path, run: str, *, append: str = "", seconds: fl
     initrd.write_bytes(
         write_cpio(
             [
-                *(directory(name) for name in ("dev", "proc", "sys", "root", "bin", "modules")),
+                *(directory(name) for name in ("dev", "proc", "sys", "sysroot", "bin", "modules")),
                 regular("bin/busybox", busybox, 0o755),
                 *(symlink(f"bin/{name}", "busybox") for name in applets),
                 *(regular(f"modules/{n:02d}-{name}.ko", data) for n, (name, data) in enumerate(loads)),
