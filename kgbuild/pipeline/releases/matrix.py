@@ -300,8 +300,8 @@ def _is_done(plan: Plan, row: Row) -> bool:
     return built and (not plan.boot or (row["vm"] is not None and row["vm"]["status"] == DONE))
 
 
-def matrix_errors(run: MatrixRun) -> list[ErrorRow]:
-    """All that stands against the rows."""
+def faults_of(run: MatrixRun) -> list[ErrorRow]:
+    """What stands against the rows: jobs that failed or were refused, and kernels that can't be decided."""
     out: list[ErrorRow] = []
     for result in run.graph.results.values():
         for error in result.errors if result.status in (FAILED, REFUSED) else ():
@@ -310,5 +310,14 @@ def matrix_errors(run: MatrixRun) -> list[ErrorRow]:
     for row in run.rows():
         for cell in row["fixes"]:
             if cell["state"] == CONFLICT:
-                out.append(error_row(cell["code"], cell["fact"], f"{row['kernel']}/{cell['fix']}: {cell['place']}", ""))
-    return out or [error_row("E4-no-change", "no kernel needs any of the fixes", "", "nothing is to be patched")]
+                place = f"{row['kernel']}/{cell['fix']}: {cell['place']}"
+                remedy = f"kgbuild backport {cell['fix']} --kernel {row['requested']}"
+                out.append(error_row(cell["code"], cell["fact"], place, remedy))
+    return out
+
+
+def matrix_errors(run: MatrixRun) -> list[ErrorRow]:
+    """All that stands against the rows, or that nothing is to be done."""
+    return faults_of(run) or [
+        error_row("E4-no-change", "no kernel needs any of the fixes", "", "nothing is to be patched")
+    ]

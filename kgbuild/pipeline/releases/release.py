@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kgbuild.diagnostics.fix_states import CONFLICT, UNKNOWN
+from kgbuild.diagnostics.fix_states import UNKNOWN
 from kgbuild.errors import KgbuildError, NoChange, UserError
 from kgbuild.host.releases.directory import Directory, Fix
 from kgbuild.host.releases.release_files import manifest_digest, read_member, read_release, write_release
@@ -18,7 +18,7 @@ from kgbuild.host.releases.store import ResultStore
 from kgbuild.host.releases.workers import Workers
 from kgbuild.pipeline.module_names import patch_module_name
 from kgbuild.pipeline.releases.jobs import Job
-from kgbuild.pipeline.releases.matrix import MatrixRun, Older, Plan, run_matrix
+from kgbuild.pipeline.releases.matrix import MatrixRun, Older, Plan, faults_of, run_matrix
 from kgbuild.pipeline.releases.vex import statements_of
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.releases.config import Gates
@@ -27,10 +27,8 @@ from kgbuild.releases.job_graph import (
     AFFECTED,
     BUILD,
     DONE,
-    FAILED,
     IMPACT,
     NOTHING,
-    REFUSED,
     VM,
     JobGraph,
     JobId,
@@ -155,7 +153,7 @@ def make_release(
         timeout,
     )
     run = run_matrix(plan, workers, ResultStore(directory.path), resume=resume, told=told)
-    faults = [*_faults(run), *_gates(run, directory.config.gates, boot)]
+    faults = [*faults_of(run), *_undecided(run), *_gates(run, directory.config.gates, boot)]
     if faults:
         raise ReleaseRefused(faults, 3 if all(row["code"].startswith("E3") for row in faults) else 1)
     files, rows = _contents(run, fixes, before, number)
@@ -184,25 +182,6 @@ def _older(before: Before | None, kernels: Sequence[str]) -> Mapping[str, Older]
         found = before.modules.get(asked.get(name, name)) or before.modules.get(name)
         if found is not None:
             out[name] = (found,)
-    return out
-
-
-def _faults(run: MatrixRun) -> list[ErrorRow]:
-    """What stands against a release: jobs that failed or were refused, and kernels that can't be decided."""
-    out: list[ErrorRow] = []
-    for result in run.graph.results.values():
-        for error in result.errors if result.status in (FAILED, REFUSED) else ():
-            place = f"{result.id}: {error['place']}" if error["place"] else str(result.id)
-            out.append({**error, "place": place})
-    for row in run.rows():
-        for cell in row["fixes"]:
-            if cell["state"] == CONFLICT:
-                remedy = f"kgbuild backport {cell['fix']} --kernel {row['requested']}"
-                out.append(
-                    error_row(cell["code"], cell["fact"], f"{row['kernel']}/{cell['fix']}: {cell['place']}", remedy)
-                )
-            elif cell["state"] == UNKNOWN and row["error"] is None:
-                out.append(error_row(cell["code"], cell["fact"], f"{row['requested']}/{cell['fix']}", "run it again"))
     return out
 
 
@@ -323,3 +302,13 @@ def _fix_row(fix: Fix, number: int, before: Before | None) -> dict[str, Any]:
         "release": earlier.get(fix.id, fix.entry.release or number),
         "inputs": [{"path": path, "sha256": digest(data)} for path, data in sorted(fix.inputs.items())],
     }
+
+
+def _undecided(run: MatrixRun) -> list[ErrorRow]:
+    """Fixes of which it is not known whether a kernel needs them, though its jobs came to their end."""
+    return [
+        error_row(cell["code"], cell["fact"], f"{row['requested']}/{cell['fix']}", "run it again")
+        for row in run.rows()
+        for cell in row["fixes"]
+        if cell["state"] == UNKNOWN and row["error"] is None
+    ]
