@@ -32,7 +32,7 @@ _NUMBERED = re.compile(r"\.\d|^__UNIQUE_ID_")
 _DOUBT, _TEXT = -1, -2
 
 
-class _Piece(NamedTuple):
+class _FunctionSection(NamedTuple):
     """One function alone in its section, or with its prefix: the section, its atoms, and what must be equal at once."""
 
     section: int
@@ -250,10 +250,10 @@ class _Side:
         none = self.view.arch.relocs.none
         return [row for row in self.view.obj.reloc_rows(section) if row[1] != none]
 
-    def pieces(self) -> dict[tuple[str, ...], _Piece]:
+    def pieces(self) -> dict[tuple[str, ...], _FunctionSection]:
         """Each function that has a section for itself (with its prefix), by its names without numbers."""
         view = self.view
-        out: dict[tuple[str, ...], _Piece] = {}
+        out: dict[tuple[str, ...], _FunctionSection] = {}
         for section, ids in view.in_section.items():
             if len(ids) > 2 or not view.obj.sections[section].executable or section in self._doubtful:
                 continue
@@ -263,7 +263,7 @@ class _Side:
             if atoms and all(a.kind == FUNCTION and self.unique.issuperset(a.names) for a in atoms):
                 kind = view.obj.sections[section].name.removesuffix(atoms[-1].name)
                 shape = (kind, *((a.names, a.offset, a.size, a.bind) for a in atoms))
-                out[tuple(n for a in atoms for n in a.names)] = _Piece(section, tuple(ids), shape)
+                out[tuple(n for a in atoms for n in a.names)] = _FunctionSection(section, tuple(ids), shape)
         return out
 
     # -- entries of special sections -------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ class Ported:
 
 
 @dataclass(frozen=True)
-class _Run:
+class _ChangedLines:
     """A run of changed lines with the lines around it: `before` and `behind` are context, nearest last and first."""
 
     before: tuple[bytes, ...]
@@ -96,7 +96,7 @@ def _port_hunk(text: bytes, hunk: Hunk, path: str, offset: int) -> tuple[bytes, 
     return (text, lines) if lines else "nothing of it is left to apply"
 
 
-def _runs(hunk: Hunk) -> Iterator[_Run]:
+def _runs(hunk: Hunk) -> Iterator[_ChangedLines]:
     """The runs of changed lines of a hunk; lines that are left alone separate them."""
     at = start = 0
     lines = hunk.lines
@@ -112,10 +112,10 @@ def _runs(hunk: Hunk) -> Iterator[_Run]:
         # what stands around it as it is after the runs before it
         before = tuple(line[1:] for line in lines[:start] if line[:1] != b"-")
         behind = tuple(line[1:] for line in lines[at:] if line[:1] != b"+")
-        yield _Run(before, lines[start:at], behind, begin)
+        yield _ChangedLines(before, lines[start:at], behind, begin)
 
 
-def _place(finder: HunkFinder, run: _Run, expected: int) -> int | str:
+def _place(finder: HunkFinder, run: _ChangedLines, expected: int) -> int | str:
     """The index of the line at which a run's old lines are, or would be; else why there is none."""
     longest = max(len(run.before), len(run.behind))
     near = finder.nearest((*run.before, *run.old, *run.behind), expected)
@@ -139,11 +139,11 @@ def _place(finder: HunkFinder, run: _Run, expected: int) -> int | str:
     return f"the lines that it changes are not there{wanted}"
 
 
-def _span(run: _Run, start: int) -> tuple[int, int]:
+def _span(run: _ChangedLines, start: int) -> tuple[int, int]:
     return start, start + len(run.old)
 
 
-def _sides(kept: int, run: _Run) -> Iterator[tuple[tuple[bytes, ...], tuple[bytes, ...]]]:
+def _sides(kept: int, run: _ChangedLines) -> Iterator[tuple[tuple[bytes, ...], tuple[bytes, ...]]]:
     """Which lines around a run are asked for: as many on both sides, then on one side alone."""
     before, behind = run.before[-kept:] if kept else (), run.behind[:kept]
     yield before, behind

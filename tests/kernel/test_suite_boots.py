@@ -17,7 +17,7 @@ from tests.support.booting.booted import SCHEMA
 from tests.support.booting.cases import (
     HERE,
     Built,
-    Case,
+    KernelCase,
     build_cases,
     check_report,
     check_works,
@@ -50,7 +50,7 @@ class Suite:
     booted: TestRun
 
 
-def case_of(name: str) -> Case:
+def case_of(name: str) -> KernelCase:
     plain = name.removesuffix("-kallsyms")
     case = KNOWN[plain]
     if plain == name:
