@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What happens in the runs of a case: calls, the patch, a module that goes and comes.
 
-`PatchedScene` does it to the running program, `ReferenceScene` to the program that holds both versions and switches. Both
-make the same calls in the same order.
+`PatchedScene` does it to the running program, `ReferenceScene` to the program that holds both versions and switches.
+Both make the same calls in the same order.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ COORDINATES = "report/page/layout.py"  # x and y are places on a page there
 # Words that outsiders read twice.
 OLD_WORDS = re.compile(
     r"\b(?:mend(?:s|ed|ing)?|lacks?|lacking|anew|stands? for|leavings|passed over|hold(?:s|ing)? \w+ against|"
-    r"held against|told apart|tell\w* apart|at hand|fellows|nought|thereof|wherein|whence|upon|forthwith|ere|hither|thither)\b",
+    r"held against|told apart|tell\w* apart|at hand|fellows|nought|thereof|"
+    r"wherein|whence|upon|forthwith|ere|hither|thither)\b",
     re.IGNORECASE,
 )
 
