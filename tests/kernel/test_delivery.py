@@ -225,7 +225,7 @@ grep release-2 /run/networking-saw || fail not in force before the network
 grep release-2 /proc/version || fail not in force
 [ ! -e /var/lib/livepatch/attempt ] || fail the marker is there
 cd /opt/test
-mount -t tmpfs -o size=64k full /var/lib/livepatch
+mount -t tmpfs -o size=8k full /var/lib/livepatch
 dpkg -i livepatch-6*_3_*.deb && fail a full disk
 umount /var/lib/livepatch
 grep release-2 /proc/version || fail after a full disk

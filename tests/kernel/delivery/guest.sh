@@ -11,6 +11,7 @@ grep release-3 /proc/version || fail "release 3"
 [ ! -e /sys/module/livepatch_2 ] || fail "the older module"
 lp status || fail covered
 lp status --json
+lp status --json | grep '"taint_flags": "[A-Z]*OEK"' || fail "taint of the kernel"
 lp load /files/livepatch-2.ko >/dev/null || fail "load of the older one"
 lp rollback || fail rollback
 grep release /proc/version && fail "as it was"
@@ -19,7 +20,7 @@ lp boot || fail boot
 lp booted || fail booted
 mkdir /tmp/kept
 mv /var/lib/livepatch/* /tmp/kept
-mount -t tmpfs -o size=64k full /var/lib/livepatch
+mount -t tmpfs -o size=8k full /var/lib/livepatch
 lp install /files/livepatch-2.ko; [ $? = 3 ] || fail "a full disk"
 [ -z "$(ls /var/lib/livepatch/*/)" ] || fail "half an installation"
 umount /var/lib/livepatch
