@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kgbuild import __version__
+from kgbuild.delivery.package_statement import is_stated, make_package_statement, read_package_statement
 from kgbuild.delivery.package_texts import (
     MAINTAINER,
     Package,
@@ -25,6 +26,7 @@ from kgbuild.errors import UserError
 from kgbuild.host.delivery.packages import delivery_data, make_deb, make_rpm, source_date
 from kgbuild.host.system.input_files import path_within, read_input, read_packed
 from kgbuild.limits import MODULE_BYTES
+from kgbuild.pipeline.delivery.provenance import read_signed
 from kgbuild.releases.manifest import MANIFEST, parse_manifest
 
 _DEPENDENCY = re.compile(r"[a-z0-9][a-z0-9.+-]+ \(= [0-9A-Za-z.+~:-]+\)")
@@ -163,3 +165,31 @@ def pack(modules: Sequence[ToPack], *, deb: bool, rpm: bool, maintainer: str = M
         for package in packages_of(modules, debian=False):
             made.append(Packed(*make_rpm(package, epoch, maintainer), package.name, package.version))
     return made
+
+
+def statement_of_packages(made: Sequence[Packed], modules: Sequence[ToPack], maintainer: str) -> dict[str, Any]:
+    """The statement of packages that were just made."""
+    packages = [(one.name, one.data) for one in made]
+    return make_package_statement(packages, [(m.facts.name, m.module) for m in modules], maintainer, source_date())
+
+
+def check_packages(folder: Path, statements: Sequence[Path], certificate: Path | None) -> None:
+    """Hold the packages in a directory against statements, signed by a certificate's key where one is given. Raises
+    UserError for the first package that no statement names, and for a statement that can't be read."""
+    stated: dict[str, list[dict[str, str]]] = {}
+    for path in statements:
+        try:
+            one = read_package_statement(read_signed(path, certificate)[0])
+        except UserError as error:
+            raise UserError(error.fact, place=error.place or str(path), remedy=error.remedy) from error
+        for name in one:
+            stated.setdefault(name, []).append(one)
+    for package in sorted([*folder.glob("*.deb"), *folder.glob("*.rpm")]):
+        rows = stated.get(package.name, [])
+        if not rows:
+            remedy = "name the statement of its making too, or take it out of the directory"
+            raise UserError("is named by no --provenance", place=str(package), remedy=remedy)
+        data = read_input(package, MODULE_BYTES)
+        if not any(is_stated(package.name, data, row) for row in rows):
+            remedy = "make the package again, or take it out of the directory"
+            raise UserError("is not the package that --provenance names", place=str(package), remedy=remedy)
