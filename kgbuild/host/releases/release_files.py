@@ -82,6 +82,8 @@ def write_release(root: Path, number: int, files: Mapping[str, bytes], force: bo
     except OSError as error:
         if there is not None and old.exists() and not folder.exists():
             old.rename(folder)
+        if there is None and _contents(folder) == dict(files):
+            return False  # another run has written the same meanwhile
         raise ToolError(error.strerror or str(error), place=str(folder), remedy=disk_remedy(error)) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
