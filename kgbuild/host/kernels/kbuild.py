@@ -24,7 +24,7 @@ from kgbuild.host.kernels.build_tools import HOST_TOOLS, BuildTools, tools_of
 from kgbuild.host.system.children import PREPARE_LIMITS, child_environment
 from kgbuild.host.system.required_packages import PACKAGE_OF, install_command, remedy_for
 from kgbuild.host.system.run import Completed
-from kgbuild.host.system.sealed import read_sealed, write_sealed, written_aside
+from kgbuild.host.system.sealed import read_sealed, stamp_of, write_sealed, written_aside
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.progress import Progress
 
@@ -83,7 +83,7 @@ def check_compiler(kernel: Kernel) -> Refusal | None:
         find_compiler(kernel.cc, kernel.compiler, tools=tools_of(kernel))
     except ToolError as error:
         return Refusal("C3-compiler", error.place, error.fact, remedy=error.remedy)
-    lines = tools_of(kernel).run([kernel.cc, "--version"], timeout=20).stdout.splitlines()
+    lines = _version(kernel).splitlines()
     found = lines[0].strip() if lines else ""
     if _same_compiler(found, wanted):
         return None
@@ -94,8 +94,23 @@ def check_compiler(kernel: Kernel) -> Refusal | None:
 
 def compiler_version(kernel: Kernel) -> str:
     """What a kernel's compiler prints for --version, with the toolchain that it is of. Raises ToolError without it."""
-    said = tools_of(kernel).run([kernel.cc, "--version"], timeout=20).stdout
+    said = _version(kernel)
     return f"{kernel.toolchain.parent.name} {said}" if kernel.toolchain is not None else said
+
+
+_VERSIONS: dict[tuple[object, ...], str] = {}
+
+
+def _version(kernel: Kernel) -> str:
+    """What the compiler prints for --version; the same file is asked once."""
+    tools = tools_of(kernel)
+    path = tools.path_of(kernel.cc)
+    if path is None:
+        return tools.run([kernel.cc, "--version"], timeout=20).stdout
+    key = (path, kernel.sandboxed, stamp_of(path.stat() if path.exists() else path.lstat()))
+    if key not in _VERSIONS:
+        _VERSIONS[key] = tools.run([kernel.cc, "--version"], timeout=20).stdout
+    return _VERSIONS[key]
 
 
 def find_compiler(cc: str, compiler: str, remedy: str = "", tools: BuildTools = HOST_TOOLS) -> None:
