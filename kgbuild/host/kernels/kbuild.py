@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from kgbuild.diagnostics.refusals import Refusal
@@ -75,7 +76,7 @@ def check_compiler(kernel: Kernel) -> Refusal | None:
         find_compiler(kernel.cc, kernel.compiler, tools=tools_of(kernel))
     except ToolError as error:
         return Refusal("C3-compiler", error.place, error.fact, remedy=error.remedy)
-    lines = tools_of(kernel).run([kernel.cc, "--version"], timeout=20).stdout.splitlines()
+    lines = _version_said(kernel).splitlines()
     found = lines[0].strip() if lines else ""
     if _same_compiler(found, wanted):
         return None
@@ -86,8 +87,31 @@ def check_compiler(kernel: Kernel) -> Refusal | None:
 
 def compiler_version(kernel: Kernel) -> str:
     """What a kernel's compiler prints for --version, with the toolchain that it is of. Raises ToolError without it."""
-    said = tools_of(kernel).run([kernel.cc, "--version"], timeout=20).stdout
+    said = _version_said(kernel)
     return f"{kernel.toolchain.parent.name} {said}" if kernel.toolchain is not None else said
+
+
+def _version_said(kernel: Kernel) -> str:
+    tools = tools_of(kernel)
+    path = tools.path_of(kernel.cc)
+    try:
+        status = path.stat() if path is not None else None
+    except OSError:  # a link that leads somewhere only in the sandbox
+        status = None
+    if status is None:
+        return _ask_version(tools, kernel.cc)
+    return _known_version(tools, kernel.cc, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=64)
+def _known_version(tools: BuildTools, cc: str, file: tuple[int, ...]) -> str:
+    """A build asks several times; a compiler whose file is still the one it was is not run again."""
+    del file
+    return _ask_version(tools, cc)
+
+
+def _ask_version(tools: BuildTools, cc: str) -> str:
+    return tools.run([cc, "--version"], timeout=20).stdout
 
 
 def find_compiler(cc: str, compiler: str, remedy: str = "", tools: BuildTools = HOST_TOOLS) -> None:
