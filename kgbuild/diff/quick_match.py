@@ -40,7 +40,7 @@ class _FunctionSection(NamedTuple):
     shape: tuple[object, ...]
 
 
-class _Entry(NamedTuple):
+class _FunctionEntry(NamedTuple):
     """One entry of a special section: the section's name, bytes, relocations (offsets in the entry)."""
 
     name: str
@@ -268,14 +268,14 @@ class _Side:
 
     # -- entries of special sections -------------------------------------------------------------------------------
 
-    def entries_of(self, section: int) -> list[_Entry] | None:
+    def entries_of(self, section: int) -> list[_FunctionEntry] | None:
         """The entries of a section of code, None where they are left to the full comparison."""
         return None if section in self._doubtful else self._entries.get(section, [])
 
-    def _read_entries(self) -> tuple[dict[int, list[_Entry]], set[int]]:
+    def _read_entries(self) -> tuple[dict[int, list[_FunctionEntry]], set[int]]:
         """By section of code, its entries of the special sections; and the sections whose entries are left to the full
         comparison."""
-        out: dict[int, list[_Entry]] = {}
+        out: dict[int, list[_FunctionEntry]] = {}
         doubtful: set[int] = set()
         shndx = self.view.obj.columns.shndx
         for section in self.view.obj.sections:
@@ -291,7 +291,9 @@ class _Side:
                 out.setdefault(owner, []).append(entry)
         return out, doubtful
 
-    def _table(self, section: Section, spec: SpecialSection, rows: list[RelocRow]) -> list[tuple[int, _Entry]] | None:
+    def _table(
+        self, section: Section, spec: SpecialSection, rows: list[RelocRow]
+    ) -> list[tuple[int, _FunctionEntry]] | None:
         """One special section whose entries all have as many relocations: each with its owner's section; None where it
         is not so regular."""
         size = entry_size(self.view, section.index, spec)
@@ -307,5 +309,5 @@ class _Side:
             owners = [shndx[sym] for offset, _, sym, _ in fields if offset == spec.owner]
             if len(owners) != 1 or not 0 <= fields[0][0] <= fields[-1][0] < size:
                 return None
-            out.append((owners[0], _Entry(section.name, raw[at : at + size], fields)))
+            out.append((owners[0], _FunctionEntry(section.name, raw[at : at + size], fields)))
         return out
