@@ -60,11 +60,11 @@ def read_module_to_pack(
     kernel_package: str = "",
 ) -> ToPack:
     """A single module. `release` is the number at the end of its file's name where none is given. Raises UserError."""
+    data = read_packed(path)
     number = release if release is not None else release_of_name(path.stem)
     if number is None:
         fact = "the file's name ends with no number of a release"
         raise UserError(fact, place=str(path), remedy="say --release N, which must rise from package to package")
-    data = read_packed(path)
     facts = read_facts(data, str(path), number, cves)
     beside = {_document_name(d): read_input(d, MODULE_BYTES) for d in documents}
     return ToPack(facts, data, beside, _kernel_package(facts, kernel_package))
