@@ -74,7 +74,9 @@ def remedy(
 
     told = output not in (None, options.STDOUT)
     out = common.output(spoken=told)
-    chosen = Options(jobs=jobs, offline=common.offline, max_units=max_units, max_pull=max_pull, tools=tools)
+    chosen = Options(
+        jobs=jobs, offline=common.offline, max_units=max_units, max_pull=max_pull, tools=tools, all_reasons=True
+    )
     made = write_again(patches, kernel_name, codes, chosen, BuildLines(out, (KernelChosen, PatchesApplied)))
     for note in made.notes:
         out.line("decide", note)

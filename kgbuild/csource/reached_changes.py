@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from enum import Enum
 
 from kgbuild.csource.unit_declarations import UnitText, code_of
 
@@ -37,15 +38,46 @@ _COUNTED = re.compile(
 )
 
 
+class Effect(Enum):
+    """What a change means to a unit: nothing; nothing, if the unit compiles at all, since two declarations have the
+    same name; or that something else may be made of it."""
+
+    NONE = "none"
+    CLASH = "clash"
+    MAY_CHANGE = "may change"
+
+
 def may_emit_other(orig: bytes, patched: bytes) -> bool:
     """Whether a unit may compile to something else, for two outputs of `gcc -E`; True in every case of doubt."""
+    return read_effect(orig, patched) is Effect.MAY_CHANGE
+
+
+def read_effect(orig: bytes, patched: bytes) -> Effect:
+    """What the difference of two outputs of `gcc -E` means to the unit; MAY_CHANGE in every case of doubt."""
     try:
         orig_side = UnitText(orig)
         sides = orig_side, UnitText(patched, orig_side)
     except ValueError:
-        return True
+        return Effect.MAY_CHANGE
     changed = _changed(*sides)
-    return any(_reaches(side, numbers, other) for side, numbers, other in _both(sides, changed))
+    if any(_reaches(side, numbers, other) for side, numbers, other in _both(sides, changed)):
+        return Effect.MAY_CHANGE
+    return Effect.CLASH if _clashes(sides[1], changed[1]) else Effect.NONE
+
+
+def _clashes(side: UnitText, changed: Sequence[int]) -> bool:
+    """Whether a changed declaration declares a name that another declaration of the unit declares as well."""
+    own = set(changed)
+    for number in changed:
+        found = side.judge(number)
+        for name in found.names if found is not None else ():
+            for other in side.mentions(name):
+                if other in own:
+                    continue
+                judged = side.judge(other)
+                if judged is None or name in judged.names:
+                    return True
+    return False
 
 
 def _both(

@@ -224,6 +224,7 @@ def empty_report(kernel: Kernel | None) -> dict[str, Any]:
         "accounting": [],
         "findings": [],
         "refusals": [],
+        "unexamined": 0,
         "error": None,
         "module": None,
         "stages": [],

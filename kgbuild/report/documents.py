@@ -33,8 +33,8 @@ def error_row(code: str, fact: str, place: str = "", remedy: str = "") -> ErrorR
 
 
 def rows_of(found: Iterable[Any]) -> list[ErrorRow]:
-    """Rows of refusals, findings, or whatever else has code, place, fact and remedy. Refusals with the same fact are one
-    row with the key `places`."""
+    """Rows of refusals, findings, or whatever else has code, place, fact and remedy. Refusals with the same fact are
+    one row with the key `places`."""
     out, refusals = list[ErrorRow](), list[Refusal]()
     for one in found:
         if isinstance(one, Refusal):

@@ -23,6 +23,7 @@ class Options:
     `directory`: also write the module as a directory. `oot`: the directory of an out-of-tree module's source, to which
     the paths in patches are relative; `oot_modules`: the .ko files that are loaded. `tools`: which programs compile.
     `fixes`: what the module says that it fixes, as CVE numbers; `release`: its number in a row of releases, 0 for none.
+    `all_reasons`: go on with all units where the first ones show that the patch is refused.
     """
 
     allow_compiler: bool = False
@@ -47,6 +48,7 @@ class Options:
     tools: ToolChoice = EXACT_TOOLS
     fixes: tuple[str, ...] = ()
     release: int = 0
+    all_reasons: bool = False
 
     @property
     def for_bytes(self) -> dict[str, Any]:
