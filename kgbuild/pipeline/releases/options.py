@@ -26,6 +26,7 @@ def build_options(config: Config, slots: int, jobs: int, offline: bool, tools: T
         tools=tools,
         release=release,
         all_reasons=True,  # kernels are compared by their reasons
+        share=True,
     )
 
 

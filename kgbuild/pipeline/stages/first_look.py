@@ -9,29 +9,36 @@ done twice: objects are in the cache, and what was proven and compared is kept.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import NoChange
 from kgbuild.host.compile.candidate_search import Selection, is_fixed
-from kgbuild.host.kernels.kbuild import load_unit_commands
-from kgbuild.model import Kernel
+from kgbuild.host.kernels.unit_listing import read_units
+from kgbuild.model import VMLINUX, Kernel
 from kgbuild.pipeline.stages.compare import compare_units, judge_init
 from kgbuild.pipeline.stages.events import Observer, Run, StageEnded
 from kgbuild.pipeline.stages.prove import compile_some, prove_units
 from kgbuild.pipeline.stages.values import KernelChosen, Looked, PatchesApplied, Prepared, Proven
-from kgbuild.progress import Progress, SilentProgress
+from kgbuild.progress import Progress, Task
 
 # So many units are looked at together; each further round has twice as many.
 _ROUND = 8
 
 
-class _Unheard(SilentProgress):
+class _Unheard:
     """Shows the progress of a run and keeps the values that it reaches."""
 
     def __init__(self, shown: Progress) -> None:
-        self.step = shown.step  # type: ignore[method-assign]
+        self._shown = shown
         self.values: list[object] = []
+
+    def step(self, title: str, total: float | None = None, unit: str = "") -> AbstractContextManager[Task]:
+        return self._shown.step(title, total, unit)
+
+    def note(self, text: str) -> None:
+        self._shown.note(text)
 
     def reached(self, event: object) -> None:
         if not isinstance(event, StageEnded):
@@ -65,7 +72,7 @@ class FirstLook:
             return 0
 
     def _look(self, selection: Selection, rest: int) -> None:
-        commands = load_unit_commands(self.tree, selection.because)
+        commands = read_units(self.tree, selection.because)
         units = tuple(u for source in sorted(commands) for u in commands[source] if not is_fixed(u))
         prepared = Prepared(self.chosen, self.applied, self.tree, selection, units, looked=self.looked)
         if not units or any(target not in self._targets for unit in units for target in unit.targets):
@@ -87,7 +94,7 @@ class FirstLook:
     def _targets(self) -> set[str]:
         running, options = self.chosen.running, self.run.options
         modules = running.oot_modules if options.oot is not None else running.modules.paths
-        return {"vmlinux", *modules}
+        return {VMLINUX, *modules}
 
     def _tell(self, heard: _Unheard, prepared: Prepared) -> None:
         observer: Observer = self.run.observer
