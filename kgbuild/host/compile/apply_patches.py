@@ -21,6 +21,7 @@ from kgbuild.host.kernels.compile_commands import read_detours, read_sources
 from kgbuild.host.kernels.unit_listing import SILENT, file_about, file_below, file_of_all, read_units
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.patches.patch_sources import read_patch_source, unpack_patch
+from kgbuild.host.system.input_files import path_within
 from kgbuild.host.system.tree_manifest import check_files, read_whole
 from kgbuild.limits import APPLIED_LINES
 from kgbuild.model import Kernel
@@ -315,7 +316,7 @@ def _check_place(kernel: Kernel, path: str, patch: ParsedPatch, file: FilePatch,
         return [Refusal("P1-apply", where, fact, remedy=f"name files as they are below {kernel.outside.folder}")]
     if full.is_dir() or any(above.is_file() for above in full.parents):
         return [Refusal("P1-apply", where, "this kernel's source has something else of this name")]
-    if not full.resolve().is_relative_to(kernel.source.resolve()):
+    if path_within(kernel.source, path) is None:
         return [Refusal("P4-path", where, "a symbolic link leads out of the source tree")]
     return []
 

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from kgbuild.diagnostics.refusals import Refusal
@@ -25,7 +26,7 @@ from kgbuild.host.kernels.build_tools import HOST_TOOLS, BuildTools, tools_of
 from kgbuild.host.system.children import PREPARE_LIMITS, child_environment
 from kgbuild.host.system.required_packages import PACKAGE_OF, install_command, remedy_for
 from kgbuild.host.system.run import Completed
-from kgbuild.host.system.sealed import read_sealed, stamp_of, write_sealed, written_aside
+from kgbuild.host.system.sealed import read_sealed, write_sealed, written_aside
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.progress import Progress
 
@@ -84,7 +85,7 @@ def check_compiler(kernel: Kernel) -> Refusal | None:
         find_own_compiler(kernel)
     except ToolError as error:
         return Refusal("C3-compiler", error.place, error.fact, remedy=error.remedy)
-    lines = _version(kernel).splitlines()
+    lines = _version_said(kernel).splitlines()
     found = lines[0].strip() if lines else ""
     if _same_compiler(found, wanted):
         return None
@@ -95,23 +96,31 @@ def check_compiler(kernel: Kernel) -> Refusal | None:
 
 def compiler_version(kernel: Kernel) -> str:
     """What a kernel's compiler prints for --version, with the toolchain that it is of. Raises ToolError without it."""
-    said = _version(kernel)
+    said = _version_said(kernel)
     return f"{kernel.toolchain.parent.name} {said}" if kernel.toolchain is not None else said
 
 
-_VERSIONS: dict[tuple[object, ...], str] = {}
-
-
-def _version(kernel: Kernel) -> str:
-    """What the compiler prints for --version; the same file is asked once."""
+def _version_said(kernel: Kernel) -> str:
     tools = tools_of(kernel)
     path = tools.path_of(kernel.cc)
-    if path is None:
-        return tools.run([kernel.cc, "--version"], timeout=20).stdout
-    key = (path, kernel.sandboxed, stamp_of(path.stat() if path.exists() else path.lstat()))
-    if key not in _VERSIONS:
-        _VERSIONS[key] = tools.run([kernel.cc, "--version"], timeout=20).stdout
-    return _VERSIONS[key]
+    try:
+        status = path.stat() if path is not None else None
+    except OSError:  # a link that leads somewhere only in the sandbox
+        status = None
+    if status is None:
+        return _ask_version(tools, kernel.cc)
+    return _known_version(tools, kernel.cc, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=64)
+def _known_version(tools: BuildTools, cc: str, file: tuple[int, ...]) -> str:
+    """A build asks several times; a compiler whose file is still the one it was is not run again."""
+    del file
+    return _ask_version(tools, cc)
+
+
+def _ask_version(tools: BuildTools, cc: str) -> str:
+    return tools.run([cc, "--version"], timeout=20).stdout
 
 
 def find_own_compiler(kernel: Kernel) -> None:

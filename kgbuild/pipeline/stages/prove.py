@@ -34,7 +34,10 @@ def _compile(
     real: Sequence[str] | frozenset[str] = (),
 ) -> list[Compiled]:
     with run.stage("compile"):
-        return compile_units(prepared.tree, units, files, run.cache, run.observer, run.options.jobs, real)
+        options = run.options
+        return compile_units(
+            prepared.tree, units, files, run.cache, run.observer, options.jobs, real, share=options.share
+        )
 
 
 def _keep(compiled: Sequence[Compiled], folder: Path) -> None:
@@ -107,5 +110,5 @@ def _compile_plain(prepared: Prepared, units: Sequence[UnitCommand], run: Run) -
     wanted = list(dict.fromkeys(units))
     if not wanted:
         return {}
-    objects = compile_plain(prepared.tree, wanted, run.cache, run.observer, run.options.jobs)
+    objects = compile_plain(prepared.tree, wanted, run.cache, run.observer, run.options.jobs, share=run.options.share)
     return dict(zip(wanted, objects, strict=True))
