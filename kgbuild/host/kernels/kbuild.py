@@ -132,7 +132,7 @@ def find_own_compiler(kernel: Kernel) -> None:
 
 
 def _exact_one(kernel: Kernel) -> str:
-    """What a remedy begins with where the archive has the compiler that built the kernel, and the user chose another."""
+    """How a remedy begins where the archive has the compiler that built the kernel, and the user chose another."""
     recipe = load_recipes().get(kernel.id.distro)
     if kernel.toolchain is not None or recipe is None or recipe.toolchain is None:
         return ""
