@@ -2,10 +2,13 @@
 """How busy a matrix keeps its workers: measured on real kernels, and simulated for many.
 
     python benchmarks/matrix.py real DIRECTORY [--kernels PATTERN]... [--jobs N] [--offline]
+    python benchmarks/matrix.py shared KERNEL KERNEL [--units N] [--seed N]
     python benchmarks/matrix.py simulate [--kernels N] [--fixes N] [--workers N] [--seed N] [--times FILE]
 
 `real` runs `kgbuild matrix DIRECTORY --build` and prints how long each step took, how busy the slots were while there
-was work, and how many objects were compiled. `simulate` runs the same graph of jobs (kgbuild/releases/job_graph.py)
+was work, and how many objects were compiled. `shared` compiles the originals of random units of two kernels of the
+cache, each by itself, and counts how many have the same key (kgbuild/host/compile/shared_objects.py); those of one key
+must be the same bytes. `simulate` runs the same graph of jobs (kgbuild/releases/job_graph.py)
 against a clock of its own: each job takes a time that is drawn from those that were recorded (--times: the JSON of a
 real matrix; without it those below, recorded on 2026-11-28 on a loaded machine of two cores).
 """
@@ -18,10 +21,19 @@ import json
 import random
 import subprocess
 import sys
+import tempfile
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from kgbuild.host.compile.compile import compile_units
+from kgbuild.host.compile.shared_objects import Compile, SharedObjects
+from kgbuild.host.kernels.acquire import find_kernel
+from kgbuild.host.kernels.build_tools import BuildTools
+from kgbuild.host.kernels.compile_commands import read_all_units
+from kgbuild.host.system.cache import Cache
+from kgbuild.progress import SilentProgress
 from kgbuild.releases.job_graph import ACQUIRE, AFFECTED, BUILD, DONE, IMPACT, VERIFY, VM, JobGraph, JobId, JobResult
 
 # seconds of each step: three fixes on kernels of the 6.1 and 6.12 series that were in the cache
@@ -103,6 +115,47 @@ def measure(directory: Path, kernels: Sequence[str], jobs: int, offline: bool) -
     }
 
 
+def compare_shared(names: Sequence[str], count: int, seed: int) -> dict[str, object]:
+    """Compile the same random units of two kernels and compare those of one key, byte by byte."""
+    kernels = [find_kernel(name, offline=True) for name in names]
+    first, second = (kernel for kernel in kernels if kernel is not None)
+    known = {unit.object: unit for unit in read_all_units(second.units)}
+    both = sorted((u for u in read_all_units(first.units) if u.object in known), key=lambda unit: unit.object)
+    chosen = random.Random(seed).sample(both, count)
+    found: dict[str, dict[str, tuple[str, bytes, str]]] = {}
+    for kernel in (first, second):
+        with tempfile.TemporaryDirectory() as folder:
+            cache = Cache(Path(folder))
+            units = [known[u.object] if kernel is second else u for u in chosen]
+            keys: dict[str, str] = {}
+            with noting_keys(keys):
+                made = compile_units(kernel, units, {}, cache, SilentProgress(), 2, share=True)
+        found[kernel.id.name] = {
+            one.unit.object: (keys[one.unit.object], one.orig, one.original_clones) for one in made
+        }
+    rows = [(found[first.id.name][u.object], found[second.id.name][u.object]) for u in chosen]
+    shared = [(one, other) for one, other in rows if one[0] == other[0] != ""]
+    wrong = sum(one != other for one, other in shared)
+    alike = sum(one[1] == other[1] for one, other in rows)
+    return {"units": count, "of one key": len(shared), "of one key and other bytes": wrong, "same bytes": alike}
+
+
+@contextmanager
+def noting_keys(keys: dict[str, str]) -> Iterator[None]:
+    """While the context lasts, note the key of each unit that is compiled."""
+    real = SharedObjects.key
+
+    def noted(self: SharedObjects, what: Compile, tools: BuildTools) -> str:
+        keys[what.unit.object] = real(self, what, tools)
+        return keys[what.unit.object]
+
+    SharedObjects.key = noted  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        SharedObjects.key = real  # type: ignore[method-assign]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     below = parser.add_subparsers(dest="what", required=True)
@@ -111,6 +164,10 @@ def main() -> None:
     real.add_argument("--kernels", action="append", default=[])
     real.add_argument("--jobs", type=int, default=2)
     real.add_argument("--offline", action="store_true")
+    two = below.add_parser("shared")
+    two.add_argument("kernels", nargs=2)
+    two.add_argument("--units", type=int, default=50)
+    two.add_argument("--seed", type=int, default=1)
     simulated = below.add_parser("simulate")
     simulated.add_argument("--kernels", type=int, default=200)
     simulated.add_argument("--fixes", type=int, default=50)
@@ -118,8 +175,11 @@ def main() -> None:
     simulated.add_argument("--seed", type=int, default=1)
     simulated.add_argument("--times", type=Path)
     given = parser.parse_args()
+    found: Mapping[str, object]
     if given.what == "real":
-        found: Mapping[str, object] = measure(given.directory, given.kernels, given.jobs, given.offline)
+        found = measure(given.directory, given.kernels, given.jobs, given.offline)
+    elif given.what == "shared":
+        found = compare_shared(given.kernels, given.units, given.seed)
     else:
         found = simulate(given.kernels, given.fixes, given.workers, given.seed, recorded(given.times))
     for name, value in found.items():

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from kgbuild.patch.apply import HunkFinder
 from kgbuild.patch.unified_diff import FilePatch, Hunk
+from kgbuild.releases.function_names import defines, other_function
 from kgbuild.releases.hunk_states import APPLIES, THERE, function_around, judge_hunk, tells
 from kgbuild.shown_text import printable
 
@@ -67,10 +68,12 @@ def port_file(orig: bytes, file: FilePatch, path: str) -> Ported:
         if isinstance(made, str):
             missing.append(f"{path}:{state.line}: hunk {number}: {made}; {state.fact}")
             continue
-        text, lines = made
-        places = ", ".join(map(str, lines))
-        notes.append(f"hunk {number} went to line {places}, where not all of its context is: please look at it")
-        offset = lines[0] - hunk.old_start
+        text = made.text
+        if made.lines:
+            places = ", ".join(map(str, made.lines))
+            notes.append(f"hunk {number} went to line {places}, where not all of its context is: please look at it")
+            offset = made.lines[0] - hunk.old_start
+        notes += (f"hunk {number}: {note}" for note in made.notes)
     return Ported(text, tuple(notes), tuple(missing))
 
 
@@ -78,22 +81,57 @@ def _replaced(finder: HunkFinder, start: int, count: int, new: tuple[bytes, ...]
     return b"".join([*finder.lines[:start], *new, *finder.lines[start + count :]])
 
 
-def _port_hunk(text: bytes, hunk: Hunk, path: str, offset: int) -> tuple[bytes, list[int]] | str:
-    """The text with a hunk, and the lines (from 1) where its runs went; or why a run found no place."""
+@dataclass(frozen=True)
+class _Placed:
+    """The text with a hunk, the lines (from 1) where its runs went, and what must be looked at."""
+
+    text: bytes
+    lines: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+def _port_hunk(text: bytes, hunk: Hunk, path: str, offset: int) -> _Placed | str:
+    """The text with a hunk; or why a run of it found no place."""
     lines: list[int] = []
+    notes: list[str] = []
     shift = 0
     for run in _runs(hunk):
         finder = HunkFinder(text, path)
-        if run.new and finder.matches((*run.before[-1:], *run.new, *run.behind[:1])):
-            continue
         expected = hunk.old_start - 1 + offset + run.start + shift
+        there = _is_there(finder, run, expected)
+        if there is not None:
+            notes.append(
+                f"a part of it is left out: it is in the source already, at line {there + 1}: please look at it"
+            )
+            continue
         place = _place(finder, run, expected)
         if isinstance(place, str):
             return place
+        other = other_function(finder, hunk, run.before, place)
+        if other is not None:
+            wanted, found = other
+            if defines(finder, wanted):
+                return f"it fits in {found}(), at line {place + 1}, and it is for {wanted}()"
+            notes.append(f"it is for {wanted}(), which is not in this file, and went into {found}(): please look at it")
         text = _replaced(finder, place, len(run.old), run.new)
         lines.append(place + 1)
         shift += place - expected + len(run.new) - len(run.old)
-    return (text, lines) if lines else "nothing of it is left to apply"
+    return _Placed(text, tuple(lines), tuple(notes)) if lines else "nothing of it is left to apply"
+
+
+def _is_there(finder: HunkFinder, run: _Run, expected: int) -> int | None:
+    """The index of the line at which all lines that a run makes are, between a line of its context on either side and
+    in the function that it is for; None where they are not."""
+    if not run.new or not any(map(tells, run.new)):
+        return None
+    near = finder.nearest((*run.before, *run.old, *run.behind), expected)
+    start, end = function_around(finder, *_span(run, expected if near is None else near[0] + len(run.before)))
+    found = [place + len(run.before[-1:]) for place in finder.matches((*run.before[-1:], *run.new, *run.behind[:1]))]
+    inside = [place for place in found if start <= place < end]
+    gone = [line for line in run.old if tells(line) and line not in run.new]
+    if len(inside) != 1 or any(line in finder.lines[start:end] for line in gone):
+        return None
+    return inside[0]
 
 
 def _runs(hunk: Hunk) -> Iterator[_Run]:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import bisect
 import difflib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kgbuild.patch.apply import HunkFinder
 from kgbuild.patch.unified_diff import Hunk
+from kgbuild.releases.function_names import defines, other_function
 from kgbuild.shown_text import printable
 
 APPLIES, APPLIED, PIECES, MOVED, CONFLICT = "applies", "applied", "in pieces", "moved", "conflict"
@@ -53,6 +55,19 @@ class HunkState:
 
 def judge_hunk(finder: HunkFinder, hunk: Hunk, number: int, offset: int) -> HunkState:
     """The state of a hunk in the text of `finder`; `offset` is how far the hunks before it were from their places."""
+    state = _judge(finder, hunk, number, offset)
+    if state.state != APPLIES:
+        return state
+    # lines that several functions have: the place that fits must be in the one that the hunk is for
+    before = [line[1:] for line in itertools.takewhile(lambda line: line[:1] == b" ", hunk.lines)]
+    other = other_function(finder, hunk, before, state.line - 1 + len(before))
+    if other is None or state.line == hunk.old_start + offset or not defines(finder, other[0]):
+        return state
+    fact = f"fits only in {other[1]}(), at line {state.line}, and is for {other[0]}()"
+    return HunkState(state.path, number, CONFLICT, state.line, fact)
+
+
+def _judge(finder: HunkFinder, hunk: Hunk, number: int, offset: int) -> HunkState:
     path = finder.path
     expected = hunk.old_start - 1 + offset if hunk.old_count else hunk.old_start + offset
     there = finder.matches(hunk.new) if hunk.new and hunk.new != hunk.old else []

@@ -31,7 +31,7 @@ def matrix_lines(answer: Mapping[str, Any]) -> Iterator[str]:
     if counts["needed"]:
         yield (
             f"compiles: {counts['needed']} objects needed, {counts['compiled']} compiled, "
-            f"{counts['cached']} taken from the cache"
+            f"{counts['cached']} in the cache, {counts['shared']} shared with another kernel"
         )
 
 

@@ -23,10 +23,12 @@ from kgbuild.debuginfo.compile_flags import find_optimized, optimize_macros
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import ToolError
 from kgbuild.host.compile.assembler import make_assembler, restore_types
+from kgbuild.host.compile.build_path import overlap, path_when_built, shows_path
+from kgbuild.host.compile.make_rules import read_dependencies
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.compile.result_cache import CompiledSide, identity_of, result_key, unpack
-from kgbuild.host.kernels.build_path import overlap, path_when_built, shows_path
-from kgbuild.host.kernels.build_tools import tools_of
+from kgbuild.host.compile.shared_objects import PLACE, Compile, SharedObjects, clones_file, path_options
+from kgbuild.host.kernels.build_tools import BuildTools, tools_of
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.children import COMPILE_LIMITS, child_environment
@@ -53,7 +55,8 @@ _DEBUG = re.compile(r"^-g(dwarf.*|[0-3]|btf|ctf|z.*)?$")
 @dataclass(frozen=True)
 class Compiled:
     """One unit, compiled both ways: the command, both objects, gcc's report on clones for both ("" if there is none),
-    and where functions of the patched one have compiler options of their own (file, line, text)."""
+    and where functions of the patched one have compiler options of their own (file, line, text). `cached` objects were
+    in the cache for this kernel, `shared` ones were compiled for another kernel."""
 
     unit: UnitCommand
     orig: bytes
@@ -62,6 +65,7 @@ class Compiled:
     original_clones: str = ""
     patched_clones: str = ""
     optimized: tuple[tuple[str, int, str], ...] = ()
+    shared: int = 0
 
 
 def compile_units(
@@ -72,13 +76,15 @@ def compile_units(
     progress: Progress,
     jobs: int = 2,
     real: Iterable[str] = (),
+    share: bool = False,
 ) -> list[Compiled]:
     """Compile each unit from the unmodified tree and with `files` (path -> patched text, with #line directives).
     Without files, both sides are the same object.
 
-    `real` are directories that must be real in the overlay (`Overlay`). Returns the units in their order. Raises
-    Refused (P10-compile, P5-include) if the patched text does not compile or reads a forbidden file, ToolError if the
-    original does not compile.
+    `real` are directories that must be real in the overlay (`Overlay`). With `share`, objects that were compiled for
+    another kernel are taken where the preprocessed text is the same (`SharedObjects`). Returns the units in their
+    order. Raises Refused (P10-compile, P5-include) if the patched text does not compile or reads a forbidden file,
+    ToolError if the original does not compile.
     """
     identity = identity_of(kernel)
     changed = hashlib.sha256(
@@ -98,7 +104,9 @@ def compile_units(
     missing = [(u, s) for u, s in wanted if (u.object, s) not in found]
     # patched ones first, to find mistakes in the patch sooner; long ones first, so that all CPUs are busy to the end
     missing.sort(key=lambda item: (not item[1], -_size(kernel, item[0])))
+    taken: set[tuple[str, str]] = set()
     if missing:
+        shared = SharedObjects(kernel, cache) if share else None
         with cache.scratch("compile") as scratch:
             overlay = Overlay(kernel, files, scratch, real)
             assembler = _assembler(kernel, scratch)
@@ -111,7 +119,9 @@ def compile_units(
                 number, (unit, side) = item
                 out = scratch / f"{number}.o"
                 place = built_at if shows_path(unit) else None
-                tree, problems = _compile(kernel, unit, out, overlay if side else None, assembler, place)
+                tree, problems, again = _compile(kernel, unit, out, overlay if side else None, assembler, place, shared)
+                if again:
+                    taken.add((unit.object, side))
                 if side and hides and not problems:
                     problems = _check_effects(kernel, unit, tree, out)
                 refusals.extend(problems)
@@ -138,21 +148,29 @@ def compile_units(
             found[(u.object, "")].clones,
             found[(u.object, sides[-1])].clones,
             found[(u.object, sides[-1])].optimized,
+            sum((u.object, s) in taken for s in sides),
         )
         for u in units
     ]
 
 
 def compile_plain(
-    kernel: Kernel, units: Sequence[UnitCommand], cache: Cache, progress: Progress, jobs: int = 2
+    kernel: Kernel,
+    units: Sequence[UnitCommand],
+    cache: Cache,
+    progress: Progress,
+    jobs: int = 2,
+    share: bool = False,
 ) -> list[bytes]:
     """The object of each unit's original by the kernel's own options alone: without a section for each function and
-    variable. Returns them in the order of the units. Raises ToolError if one does not compile."""
+    variable. `share` as for `compile_units`. Returns them in the order of the units. Raises ToolError if one does not
+    compile."""
     identity = identity_of(kernel)
     keys = {unit: result_key(identity, unit, PLAIN) for unit in units}
     found = {unit: result.data for unit, key in keys.items() if (result := unpack(cache.get(key))) is not None}
     missing = [unit for unit in keys if unit not in found]
     if missing:
+        shared = SharedObjects(kernel, cache) if share else None
         with cache.scratch("compile") as scratch:
             assembler = _assembler(kernel, scratch)
             built_at = _built_at(kernel, missing, cache, False)
@@ -160,7 +178,7 @@ def compile_plain(
             def one(item: tuple[int, UnitCommand]) -> None:
                 number, unit = item
                 out = scratch / f"{number}.o"
-                _compile(kernel, unit, out, None, assembler, built_at if shows_path(unit) else None, ())
+                _compile(kernel, unit, out, None, assembler, built_at if shows_path(unit) else None, shared, ())
                 found[unit] = out.read_bytes()
                 cache.put(keys[unit], CompiledSide(found[unit], "", ()).packed)
                 task.advance()
@@ -199,12 +217,8 @@ def _assembler(kernel: Kernel, scratch: Path) -> list[str]:
     return make_assembler(scratch / "bin", real)
 
 
-def _clones_file(out: Path) -> Path:
-    return out.with_suffix(".ipa-clones")
-
-
 def _read_result(out: Path, kernel: Kernel, tree: Path) -> CompiledSide:
-    path = _clones_file(out)
+    path = clones_file(out)
     clones = path.read_text(errors="replace") if path.exists() else ""
     for root in (tree, kernel.source):
         clones = clones.replace(f"{root}/", "")
@@ -262,17 +276,21 @@ def _compile(
     overlay: Overlay | None,
     assembler: Sequence[str],
     place: Path | None,
+    shared: SharedObjects | None,
     added: Sequence[str] = ADDED,
-) -> tuple[Path, list[Refusal]]:
+) -> tuple[Path, list[Refusal], bool]:
     """Compile a unit into `out`, its original or its version in the overlay, at the path `place` if there is one, with
-    the options `added` to its own. Returns the tree it was compiled in."""
+    the options `added` to its own; or take the object from those that are `shared`. Returns the tree it was compiled
+    in, what is wrong, and whether the object was taken."""
     while True:
         tree = overlay.tree if overlay is not None else kernel.source
-        read, problems = _compile_in(kernel, unit, tree, place, out, overlay is not None, assembler, added)
+        read, problems, taken = _compile_in(
+            kernel, unit, tree, place, out, overlay is not None, assembler, added, shared
+        )
         if overlay is None or not overlay.is_stale(unit, tree, read):
             break
     problems = problems or (check_dependencies(_resolved(read, kernel), _roots(kernel, tree)) if read else [])
-    return tree, problems or _run_objtool(kernel, unit, out, overlay is not None)
+    return tree, problems or _run_objtool(kernel, unit, out, overlay is not None), taken
 
 
 def _compile_in(
@@ -284,56 +302,74 @@ def _compile_in(
     patched: bool,
     assembler: Sequence[str],
     added: Sequence[str],
-) -> tuple[list[str], list[Refusal]]:
-    """Run the compiler once. For patched code, check what it and the assembler have read."""
-    deps = out.with_suffix(".d")
-    seen = place or tree
-    argv = without_debug(unit.argv, seen)
-    read_by_assembler = out.with_suffix(".asm.d")
-    # with -pipe, the assembler's input has no temporary name in that list
-    argv += [
-        *debug_options(kernel),
-        "-pipe",
-        *added,
-        *assembler,
-        f"-Wp,-MD,{deps}",
-        f"-Wa,--MD,{read_by_assembler}",
-        "-o",
-        str(out),
-    ]
-    if "clang" not in kernel.compiler:
-        argv.append(f"-fdump-ipa-clones={_clones_file(out)}")
+    shared: SharedObjects | None,
+) -> tuple[list[str], list[Refusal], bool]:
+    """Run the compiler once, unless the object is `shared` already. For patched code, check what it and the assembler
+    have read. Returns what was read, what is wrong, and whether the object was taken."""
+    if shared is not None and place is None and kernel.sandboxed and not shows_path(unit):
+        place = PLACE
+    argv = without_debug(unit.argv, place or tree)
     if patched:
         argv[1:1] = author_options()
         argv.append(DATE_TIME)
-    source = source_path(kernel, tree, unit.source)
-    argv.append(str(seen / unit.source if source.is_relative_to(tree) else source))
     tools = tools_of(kernel, AUTHOR, tree)
     if place is not None:
         tools = tools.with_mount(tree, place)
-    result = tools.run(argv, cwd=kernel.build, check=False, limits=COMPILE_LIMITS, writable=[out.parent])
-    if place is not None:
-        # from here on, files have the names that they have outside
-        for path in (deps, read_by_assembler, _clones_file(out)):
-            if path.exists():
-                path.write_bytes(path.read_bytes().replace(f"{place}/".encode(), f"{tree}/".encode()))
-        result = replace(result, stderr=result.stderr.replace(f"{place}/", f"{tree}/"))
-    # what it read must be what was unpacked; where it failed, any file may be why
-    read = _resolved(read_dependencies(deps), kernel) if deps.exists() else []
-    check_files(kernel.source, [Path(path) for path in read] if result.status == 0 else None)
-    if result.status != 0:
-        text = why_failed(result, tree)
-        if disk_full(result.stderr):
-            raise ToolError(f"can't be compiled: {text}", place=unit.source, remedy=DISK_FULL)
-        if not patched:
-            raise ToolError(f"the original does not compile: {text}", place=unit.source)
-        refusals = told_by_compiler(unit.source, result.stderr) or [Refusal("P10-compile", unit.source, text)]
+    if shared is not None:
+        argv += path_options(kernel.build)
+    what = Compile(unit, argv, added, source_path(kernel, tree, unit.source), tree, place, out, patched)
+    taken = False
+    if shared is None:
+        problems = _run_compiler(kernel, what, assembler, tools)
+    else:
+        with shared.entry(what, tools) as entry:
+            taken = entry.found
+            problems = _run_compiler(kernel, what, assembler, tools) if not taken else []
+            if not taken and not problems:
+                shared.keep(entry, what)
+    if problems:
         # the files it read tell whether the kernel's own version of a header caused the failure
-        return (read_dependencies(deps) if deps.exists() else []), refusals
+        return (read_dependencies(what.deps) if what.deps.exists() else []), problems, False
+    # what it read must be what was unpacked
+    deps = read_dependencies(what.deps)
+    check_files(kernel.source, [Path(path) for path in _resolved(deps, kernel)])
+    # files read by .incbin and .include are only in the assembler's list; an object that is taken has read none
+    by_assembler = read_dependencies(what.read_by_assembler) if not taken else []
+    return [*by_assembler, *deps] if patched else [], [], taken
+
+
+def _run_compiler(kernel: Kernel, what: Compile, assembler: Sequence[str], tools: BuildTools) -> list[Refusal]:
+    """Compile into `what.out`. Raises ToolError where the original does not compile."""
+    # with -pipe, the assembler's input has no temporary name in its list
+    argv = [
+        *what.argv,
+        *debug_options(kernel),
+        "-pipe",
+        *what.added,
+        *assembler,
+        f"-Wp,-MD,{what.deps}",
+        f"-Wa,--MD,{what.read_by_assembler}",
+        "-o",
+        str(what.out),
+    ]
+    if "clang" not in kernel.compiler:
+        argv.append(f"-fdump-ipa-clones={what.clones}")
+    argv.append(what.shown_source)
+    result = tools.run(argv, cwd=kernel.build, check=False, limits=COMPILE_LIMITS, writable=[what.out.parent])
+    what.name_outside(what.deps, what.read_by_assembler, what.clones)
+    if result.status != 0:
+        if what.place is not None:
+            result = replace(result, stderr=result.stderr.replace(f"{what.place}/", f"{what.tree}/"))
+        check_files(kernel.source, None)  # any file may be why
+        text, source = why_failed(result, what.tree), what.unit.source
+        if disk_full(result.stderr):
+            raise ToolError(f"can't be compiled: {text}", place=source, remedy=DISK_FULL)
+        if not what.patched:
+            raise ToolError(f"the original does not compile: {text}", place=source)
+        return told_by_compiler(source, result.stderr) or [Refusal("P10-compile", source, text)]
     if assembler:
-        out.write_bytes(restore_types(out.read_bytes()))
-    # files read by .incbin and .include are only in the assembler's list
-    return [*read_dependencies(read_by_assembler), *read_dependencies(deps)] if patched else [], []
+        what.out.write_bytes(restore_types(what.out.read_bytes()))
+    return []
 
 
 def _check_effects(kernel: Kernel, unit: UnitCommand, tree: Path, out: Path) -> list[Refusal]:
@@ -392,12 +428,6 @@ def first_errors(stderr: str, tree: Path) -> str:
     """The compiler's first errors, in one line."""
     lines = [line.replace(f"{tree}/", "").replace(f"{AUTHOR}/", "") for line in stderr.splitlines() if "error" in line]
     return "; ".join(lines[:3]) or " ".join(stderr.split())[:400] or "the compiler failed"
-
-
-def read_dependencies(path: Path) -> list[str]:
-    """The files that a compile read, from the make rule that -MD wrote."""
-    text = path.read_text(errors="surrogateescape").replace("\\\n", " ").replace("{standard input}", "")
-    return text.partition(":")[2].split()
 
 
 def _resolved(deps: list[str], kernel: Kernel) -> list[str]:

@@ -26,11 +26,11 @@ from kgbuild.errors import ToolError
 from kgbuild.host.compile.compile import (
     AUTHOR,
     author_options,
-    read_dependencies,
     source_path,
     why_failed,
     without_debug,
 )
+from kgbuild.host.compile.make_rules import read_dependencies
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.system.children import COMPILE_LIMITS

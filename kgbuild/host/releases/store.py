@@ -4,9 +4,11 @@ it was. Each result is one folder, which appears whole."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,7 +39,7 @@ class ResultStore:
     def put(self, result: JobResult, key: str) -> None:
         """Keep a result. Raises ToolError where the disk does not take it."""
         folder = self._folder / key
-        part = self._folder / f".{key}.{os.getpid()}"
+        part = self._folder / f".{key}.{os.getpid()}-{uuid.uuid4().hex[:8]}"
         told = {
             "job": str(result.id),
             "status": result.status,
@@ -50,10 +52,13 @@ class ResultStore:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             _write(part, {**result.files, _RESULT: json.dumps(told, sort_keys=True).encode()})
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists() and self.get(result.id, key) is None:
+                shutil.rmtree(folder, ignore_errors=True)
             part.rename(folder)
         except OSError as error:
             shutil.rmtree(part, ignore_errors=True)
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return  # another run has kept the result of the same inputs meanwhile
             raise ToolError(error.strerror or str(error), place=str(folder), remedy=disk_remedy(error)) from error
 
 

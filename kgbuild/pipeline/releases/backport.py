@@ -20,6 +20,7 @@ from kgbuild.host.system.output_files import write_file
 from kgbuild.host.system.run import run
 from kgbuild.host.system.sealed import digest_of
 from kgbuild.model import Kernel
+from kgbuild.patch.apply import apply_file
 from kgbuild.patch.tree_paths import FileKind, choose_path, classify, find_strip
 from kgbuild.patch.unified_diff import FilePatch, ParsedPatch, parse_patch
 from kgbuild.pipeline.releases.kernels import names_of
@@ -148,13 +149,16 @@ def _row(fix: Fix, kernel: Kernel, said: str) -> ErrorRow:
 
 def _merged(git: GitTree | None, fix: Fix, path: str, file: FilePatch, text: bytes) -> Ported | None:
     """A three-way merge of the kernel's text and the commit, from the commit's parent; None where there is no tree, it
-    does not have the commit, or both changed the same lines."""
+    does not have the commit, the commit is not what the patch says, or both changed the same lines."""
     if git is None or not fix.metadata.commit or file.kind == "new":
         return None
     name = file.path(1)
     before, after = git.text(f"{fix.metadata.commit}^", name), git.text(fix.metadata.commit, name)
     if before is None or after is None:
         return None
+    applied = apply_file(before, file, name)
+    if isinstance(applied, list) or applied.text != after:
+        return None  # the commit makes something else of the file than the patch does
     with tempfile.TemporaryDirectory(prefix="kgbuild-") as folder:
         paths = [Path(folder) / one for one in ("kernel", "before", "after")]
         for target, data in zip(paths, (text, before, after), strict=True):

@@ -180,13 +180,16 @@ def _impact(job: Job) -> JobResult:
 
 
 def _compiled(trail: Trail) -> dict[str, Any]:
-    """How many objects a run needed, how many it compiled, and how many were in the cache already."""
+    """How many objects a run needed, how many it compiled, how many were in the cache already, and how many another
+    kernel's unit of the same text had been compiled to."""
     proven = trail.get(Proven)
     if proven is None:
         return {}
     sides = [2 if one.orig is not one.patched else 1 for one in proven.compiled]
     cached = sum(one.cached for one in proven.compiled)
-    return {"compiles": {"needed": sum(sides), "compiled": sum(sides) - cached, "cached": cached}}
+    shared = sum(one.shared for one in proven.compiled)
+    compiled = sum(sides) - cached - shared
+    return {"compiles": {"needed": sum(sides), "compiled": compiled, "cached": cached, "shared": shared}}
 
 
 def _build(job: Job) -> JobResult:

@@ -246,8 +246,9 @@ def _booted(graph: JobGraph, kernel: str) -> Row | None:
 
 
 def _compiles(jobs: Sequence[JobResult]) -> Row:
-    """Objects that were needed, those that had to be compiled, and those that were in the cache already."""
-    out = {"needed": 0, "compiled": 0, "cached": 0}
+    """Objects that were needed, those that had to be compiled, those that were in the cache already, and those that
+    were compiled for another kernel."""
+    out = {"needed": 0, "compiled": 0, "cached": 0, "shared": 0}
     for job in jobs:
         for key, count in job.data.get("compiles", {}).items() if not job.resumed else ():
             out[key] = out.get(key, 0) + count

@@ -19,7 +19,8 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.read import read
 from kgbuild.estimation.export_types import common_exports, judge_exports, may_change_types, other_crcs, parse_genksyms
 from kgbuild.host.compile.apply_patches import read_original
-from kgbuild.host.compile.compile import AUTHOR, Compiled, author_options, read_dependencies, source_path, without_debug
+from kgbuild.host.compile.compile import AUTHOR, Compiled, author_options, source_path, without_debug
+from kgbuild.host.compile.make_rules import read_dependencies
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.host.system.cache import Cache

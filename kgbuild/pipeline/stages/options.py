@@ -22,7 +22,8 @@ class Options:
     kernel's index for the warnings if there is none. `backend`: its name (emit/backends), "" for the kernel's best.
     `directory`: also write the module as a directory. `oot`: the directory of an out-of-tree module's source, to which
     the paths in patches are relative; `oot_modules`: the .ko files that are loaded. `tools`: which programs compile.
-    `fixes`: what the module says that it fixes, as CVE numbers; `release`: its number in a row of releases, 0 for none.
+    `share`: take objects that were compiled for another kernel from the same text. `fixes`: what the module says that
+    it fixes, as CVE numbers; `release`: its number in a row of releases, 0 for none.
     """
 
     allow_compiler: bool = False
@@ -47,6 +48,7 @@ class Options:
     tools: ToolChoice = EXACT_TOOLS
     fixes: tuple[str, ...] = ()
     release: int = 0
+    share: bool = False
 
     @property
     def for_bytes(self) -> dict[str, Any]:

@@ -34,7 +34,10 @@ def _compile(
     real: Sequence[str] | frozenset[str] = (),
 ) -> list[Compiled]:
     with run.stage("compile"):
-        return compile_units(prepared.tree, units, files, run.cache, run.observer, run.options.jobs, real)
+        options = run.options
+        return compile_units(
+            prepared.tree, units, files, run.cache, run.observer, options.jobs, real, share=options.share
+        )
 
 
 def _keep(compiled: Sequence[Compiled], folder: Path) -> None:
@@ -61,9 +64,9 @@ def prove_pulled(prepared: Prepared, proven: Proven, needs: Mapping[str, Sequenc
     """The proven units, extended by units that the patch does not touch but whose functions come along. `needs`: the
     reasons, by source. Their patched objects are their originals. Raises Refused for a unit that this kernel does not
     have."""
-    from kgbuild.host.kernels.kbuild import load_unit_commands
+    from kgbuild.host.kernels.unit_listing import read_units
 
-    commands = load_unit_commands(prepared.tree, needs)
+    commands = read_units(prepared.tree, needs)
     lost = sorted(source for source in needs if not commands.get(source) or source in proven.pulled)
     if lost:
         raise Refused(
@@ -107,5 +110,5 @@ def _compile_plain(prepared: Prepared, units: Sequence[UnitCommand], run: Run) -
     wanted = list(dict.fromkeys(units))
     if not wanted:
         return {}
-    objects = compile_plain(prepared.tree, wanted, run.cache, run.observer, run.options.jobs)
+    objects = compile_plain(prepared.tree, wanted, run.cache, run.observer, run.options.jobs, share=run.options.share)
     return dict(zip(wanted, objects, strict=True))

@@ -272,3 +272,64 @@ def test_vex_of_what_is_no_module(run: Run, directory: Path) -> None:
     for given in ("d/x.ko", "d"):
         ran = run("vex", given)
         assert ran.exit_code != 0 and "is no" in str(ran.exception)
+
+
+def git_tree(root: Path, *texts: str) -> list[str]:
+    """A git tree of commits of fs/one.c; their ids."""
+    root.mkdir()
+    git = ("git", "-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b.c")
+    subprocess.run([*git, "init", "-q"], check=True)
+    made = []
+    for text in texts:
+        (root / "fs").mkdir(exist_ok=True)
+        (root / "fs" / "one.c").write_text(text)
+        subprocess.run([*git, "add", "."], check=True)
+        subprocess.run([*git, "commit", "-q", "-m", "one"], check=True)
+        made.append(subprocess.check_output([*git, "rev-parse", "HEAD"], text=True).strip())
+    return made
+
+
+UPSTREAM = (
+    '#include "more.h"\n#include "tiny.h"\n\n/* newer */\nextern int shared(int);\n'
+    "int one(int x) { return shared(x) + twice(x); }\n"
+)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_backport_by_a_git_tree(run: Run, directory: Path, tmp_path: Path, right: bool) -> None:
+    """Three-way only where the commit is what the patch says."""
+    fixed = UPSTREAM.replace("twice(x);", "twice(x) + 5;")
+    before, fix, later = git_tree(
+        tmp_path / "linux", UPSTREAM, fixed, fixed.replace("int one(", "int zero(int);\nint one(")
+    )
+    assert before
+    patch = directory / "fixes" / "CVE-2026-12345" / "fix.patch"
+    lines = UPSTREAM.splitlines()
+    body = (
+        "".join(f" {line}\n" for line in lines[3:5])
+        + f"-{lines[5]}\n+{lines[5].replace('twice(x);', 'twice(x) + 5;')}\n"
+    )
+    patch.write_text(f"--- a/fs/one.c\n+++ b/fs/one.c\n@@ -4,3 +4,3 @@\n{body}")
+    patch.with_name("fix.toml").write_text(f'commit = "{fix if right else later}"\n')
+    assert run("affected", "-C", "d").exit_code == 1
+    words = ("backport", "CVE-2026-12345", "--kernel", "local:tiny", "-C", "d", "--git", "linux", "--format", "json")
+    ran = run(*words)
+    assert ran.exit_code == 0, ran.output
+    told = data(ran)
+    text = (directory / told["path"]).read_text()
+    assert ("merged three-way" in told["notes"][0]) is right and "please look at it" in told["notes"][0]
+    assert "+int one(int x) { return shared(x) + twice(x) + 5; }" in text and "zero" not in text
+
+
+def test_a_merge_that_conflicts_is_no_patch(run: Run, directory: Path, tmp_path: Path) -> None:
+    other = UPSTREAM.replace("shared(x) + twice(x)", "twice(x)")
+    fixed = other.replace("twice(x);", "twice(x) + 5;")
+    _, fix = git_tree(tmp_path / "linux", other, fixed)
+    patch = directory / "fixes" / "CVE-2026-12345" / "fix.patch"
+    lines = other.splitlines()
+    body = f" {lines[4]}\n-{lines[5]}\n+{fixed.splitlines()[5]}\n"
+    patch.write_text(f"--- a/fs/one.c\n+++ b/fs/one.c\n@@ -5,2 +5,2 @@\n{body}")
+    patch.with_name("fix.toml").write_text(f'commit = "{fix}"\n')
+    before = sorted(directory.rglob("*"))
+    ran = run("backport", "CVE-2026-12345", "--kernel", "local:tiny", "-C", "d", "--git", "linux")
+    assert ran.exit_code == 1 and "are not there" in ran.output and sorted(directory.rglob("*")) == before

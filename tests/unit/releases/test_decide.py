@@ -181,3 +181,13 @@ def test_repeated_code_is_told_apart_by_its_place() -> None:
     assert state(twice).texts[FILE].decode().index("E2BIG") < len(FIXED)
     fixed_first = FIXED + BEFORE.replace("run(", "again(").replace("check(", "look(")
     assert state(fixed_first).state == "fixed"
+
+
+def test_a_hunk_that_fits_only_in_another_function_is_a_conflict() -> None:
+    """Two functions have the same lines, and the kernel has changed those of the one that the fix is for."""
+    twin = BEFORE.partition("int run(")[2].replace("copy(", "copy_all(")
+    text = BEFORE.replace("int run(", "int other(") + "\nint run(" + twin
+    found = decide([parse_patch("fix", FIX.encode())], SourceInMemory({FILE: "\n" + text}))
+    assert found.state == "conflict" and "fits only in other()" in found.fact and "is for run()" in found.fact
+    renamed = BEFORE.replace("int run(", "int other(")
+    assert decide([parse_patch("fix", FIX.encode())], SourceInMemory({FILE: "\n" + renamed})).state == "affected"
