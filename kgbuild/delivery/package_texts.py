@@ -20,7 +20,7 @@ MAINTAINER = "kgbuild developers <developers@kgbuild.invalid>"  # where nobody i
 STORE = "usr/lib/livepatch"
 LICENCE = "GPL-2.0-or-later"
 
-_MAINTAINER = re.compile(r"[^\x00-\x1f<>%\x7f]{1,100} <[A-Za-z0-9][A-Za-z0-9._+-]{0,60}@[A-Za-z0-9][A-Za-z0-9.-]{0,100}>")
+_MAINTAINER = re.compile(r"[^\x00-\x1f<>%\x7f]{1,100} <\w[\w.+-]{0,60}@\w[\w.-]{0,100}>", re.ASCII)
 
 
 def check_maintainer(text: str) -> str:
