@@ -40,9 +40,9 @@ PACKAGES := \
 	gcc-12 binutils make libelf1 \
 	gcc libc6-dev flex bison bc libelf-dev libssl-dev \
 	dpkg tar xz-utils \
-	qemu-system-x86 busybox-static \
+	qemu-system-x86 ovmf busybox-static \
 	clang e2fsprogs cpio patch git bsdutils util-linux \
-	dash coreutils openssl gnupg softhsm2 libengine-pkcs11-openssl lintian rpm rpmlint createrepo-c apt-utils dnf \
+	dash coreutils openssl gnupg softhsm2 libengine-pkcs11-openssl lintian rpm rpmlint createrepo-c apt-utils dnf shellcheck \
 	chromium fonts-dejavu-core man-db zsh fish
 
 # Python compiles each file once, and not in each of the hundred processes that the tests start.

@@ -29,8 +29,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PATCH = ROOT / "examples" / "proc-version" / "fix.patch"
 
 
-def timed(argv: list[str], env: dict[str, str]) -> tuple[float, float]:
-    """Wall seconds of a process and its peak memory in MB (its largest child's where that is more)."""
+def timed(argv: list[str], env: dict[str, str]) -> tuple[float, float, float]:
+    """Wall seconds of a process, its peak memory in MB (its largest child's where that is more), and the seconds of CPU
+    that it and all that it started took."""
     began = time.monotonic()
     with tempfile.TemporaryFile() as err:
         process = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=err)
@@ -38,7 +39,7 @@ def timed(argv: list[str], env: dict[str, str]) -> tuple[float, float]:
         if status:
             err.seek(0)
             sys.exit(f"{' '.join(argv)}: {err.read().decode()}")
-    return time.monotonic() - began, usage.ru_maxrss / 1024
+    return time.monotonic() - began, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
 
 
 def build(kernel: str, env: dict[str, str], folder: Path) -> dict[str, Any]:
@@ -46,9 +47,9 @@ def build(kernel: str, env: dict[str, str], folder: Path) -> dict[str, Any]:
     report = folder / "report.json"
     argv = [sys.executable, "-m", "kgbuild.cli.main", "build", str(PATCH), "--kernel", kernel]
     argv += ["-o", str(folder / "livepatch-bench.ko"), "--report", str(report), "--quiet"]
-    seconds, memory = timed(argv, env)
+    seconds, memory, cpu = timed(argv, env)
     stages = {s["name"]: s["seconds"] for s in json.loads(report.read_text())["stages"]}
-    return {"total": seconds, "mb": memory, "stages": stages}
+    return {"total": seconds, "mb": memory, "cpu": cpu, "stages": stages}
 
 
 def median_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -57,6 +58,7 @@ def median_of(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "total": statistics.median(r["total"] for r in runs),
         "mb": statistics.median(r["mb"] for r in runs),
+        "cpu": statistics.median(r["cpu"] for r in runs),
         "stages": {n: statistics.median(r["stages"][n] for r in runs) for n in names},
         "runs": [r["total"] for r in runs],
     }
@@ -66,7 +68,7 @@ def from_nothing(kernel: str, folder: Path) -> dict[str, Any]:
     """Fetch into an empty cache and build: seconds by step, the download apart."""
     env = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
     script = (
-        "import json, sys, time\n"
+        "import json, resource, sys, time\n"
         "from contextlib import contextmanager\n"
         "from kgbuild.host.kernels.acquire import ensure_kernel\n"
         "from kgbuild.progress import SilentProgress\n"
@@ -79,18 +81,22 @@ def from_nothing(kernel: str, folder: Path) -> dict[str, Any]:
         "            yield task\n"
         "        name = title.split()[0]\n"
         "        steps[name] = steps.get(name, 0) + time.monotonic() - began\n"
+        "def cpu():\n"
+        "    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]\n"
+        "    return sum(one.ru_utime + one.ru_stime for one in used)\n"
         "ensure_kernel(sys.argv[1], progress=Timing())\n"
-        "print(json.dumps(steps))\n"
+        "print(json.dumps([steps, cpu()]))\n"
     )
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script, kernel], env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
     fetched = time.monotonic() - began
-    steps = json.loads(done.stdout)
+    steps, cpu = json.loads(done.stdout)
     first = build(kernel, env, folder)
     download = steps.get("download", 0.0)
-    return {"steps": steps, "download": download, "build": first["total"], "total": fetched - download + first["total"]}
+    total = fetched - download + first["total"]
+    return {"steps": steps, "download": download, "build": first["total"], "total": total, "cpu": cpu + first["cpu"]}
 
 
 @contextmanager
@@ -144,12 +150,14 @@ def show(result: dict[str, Any]) -> None:
     for name in result["prepared"]["stages"]:
         print(f"{name:<12}{result['prepared']['stages'][name]:>10.2f}{result['repeated']['stages'][name]:>10.2f}")
     print(f"{'process':<12}{result['prepared']['total']:>10.2f}{result['repeated']['total']:>10.2f}")
+    print(f"{'CPU':<12}{result['prepared']['cpu']:>10.2f}{result['repeated']['cpu']:>10.2f}")
     print(f"{'peak MB':<12}{result['prepared']['mb']:>10.0f}{result['repeated']['mb']:>10.0f}")
     print(f"\n--help {result['help']:.2f} s; peak of this script's children {_children():.0f} MB")
     if "from_nothing" in result:
         figures = result["from_nothing"]
         steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in figures["steps"].items())
         print(f"from nothing {figures['total']:.1f} s, download aside ({steps}, build {figures['build']:.1f})")
+        print(f"CPU from nothing, downloads included: {figures['cpu']:.1f} s")
     reference = result["reference"]
     print(f"reference: {reference['tool']} {reference['total']} s ({reference['note']})")
 

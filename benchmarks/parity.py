@@ -28,6 +28,7 @@ from kgbuild.host.compile.candidate_search import is_fixed
 from kgbuild.host.compile.compile import compile_plain, compile_units
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.compile_commands import read_all_units
+from kgbuild.host.kernels.unit_listing import file_of_all
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import UnitCommand
@@ -63,7 +64,7 @@ def measure(name: str, number: int, seed: int, jobs: int) -> Outcome:
     kernel = ensure_kernel(name, progress=silent, jobs=jobs)
     running = RunningKernel(kernel, {})
     # those of the boot loader and of what is no part of the running kernel are never patched
-    units = (unit for unit in read_all_units(kernel.units) if not is_fixed(unit))
+    units = (unit for unit in read_all_units(file_of_all(kernel)) if not is_fixed(unit))
     every = sorted(units, key=lambda unit: unit.object)
     drawn = random.Random(seed).sample(every, min(number, len(every)))
     found = Outcome(kernel.id.name, kernel.compiler)

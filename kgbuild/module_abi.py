@@ -178,10 +178,10 @@ RESOLVE_SECTION = ".rodata..kgbuild_resolve"
 VALUES_SECTION, SAVED_SECTION = ".rodata.kgbuild_values", ".data.kgbuild_saved"  # of INITIAL
 SLOTS_SECTION = ".rodata.kgbuild_slots"
 STUBS_SECTION, STUB = ".text.kgbuild_stubs", "kgbuild_stub_"  # jumps to the kernel; what begins their names
-# what has to stay a section of its own when the module is linked
-OWN_SECTIONS = (FUNCTIONS.section, RESOLVE_SECTION, SLOTS_SECTION, STUBS_SECTION)
 THUNK = "kgbuild_thunk_"  # what begins the name of a function that goes on to one of the kernel's
 END_SECTION = ".text.kgbuild_end"
+# What has to stay a section of its own when the module is linked: whoever reads it tells by the section what it is.
+OWN_SECTIONS = (*(table.section for table in TABLES), RESOLVE_SECTION, SLOTS_SECTION, STUBS_SECTION)
 
 # The note: owner and type of an ELF note, whose description is a JSON text (docs/schema/note.md).
 NOTE_SECTION, NOTE_NAME, NOTE_TYPE = ".note.kgbuild", b"kgbuild\0", 1

@@ -25,9 +25,10 @@ class AccelerationProbe:
 class Emulator:
     """QEMU for an architecture.
 
-    command  the program; options: what its machine needs beside what is said in host/vm/qemu.py
-    console  the kernel's name of the first serial port; append: more of the kernel's command line
-    probe    whether KVM works
+    command   the program; options: what its machine needs beside what is said in host/vm/qemu.py
+    console   the kernel's name of the first serial port; append: more of the kernel's command line
+    probe     whether KVM works
+    firmware  where distributions have UEFI firmware for it: its code and an empty store of its variables, best first
     """
 
     command: str
@@ -35,6 +36,7 @@ class Emulator:
     append: str
     probe: AccelerationProbe
     options: tuple[str, ...] = ()
+    firmware: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

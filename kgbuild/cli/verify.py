@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     metavar="CERT",
     help="Check that the module is signed by the key of this certificate (PEM).",
 )
+@click.option(
+    "--kernel-keys",
+    metavar="running|FILE",
+    help="Check that a kernel has that key: the one that runs here, or the one whose keyctl show is in FILE.",
+)
 @options.oot_module_option
 @options.jobs_option
 @options.tool_options
@@ -47,6 +52,7 @@ def verify(
     kernel_name: str,
     proof: Path | None,
     certificate: Path | None,
+    kernel_keys: str | None,
     oot_modules: tuple[Path, ...],
     jobs: int,
     tools: ToolChoice,
@@ -66,6 +72,7 @@ def verify(
     """
     out = common.output()
     from kgbuild.cli.delivery.sign import look_at_signature
+    from kgbuild.host.delivery.kernel_keys import kernel_keys as read_kernel_keys
     from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.host.modules.images import name_modules
     from kgbuild.host.system.input_files import read_packed
@@ -75,12 +82,13 @@ def verify(
     data = read_packed(module)
     record = read_record(proof) if proof is not None else None
     own = name_modules(oot_modules)
+    keys = read_kernel_keys(kernel_keys) if kernel_keys is not None else None
     kernel = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs, choice=tools)
     out.line("kernel", f"{kernel.id}, {kernel.compiler}")
     began = time.monotonic()
     named = str(proof) if proof is not None else None
     found = verify_bytes(data, kernel, str(module), record=record, own=own, proof=named)
-    signed = look_at_signature(data, certificate, str(module))
+    signed = look_at_signature(data, certificate, str(module), keys)
     found = replace(found, findings=(*found.findings, *signed.findings), signature=signed.data)
     findings = list(found.findings)
     if record is not None:

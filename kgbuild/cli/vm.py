@@ -66,6 +66,14 @@ _COMMANDS = ("before", "after", "absent-1", "disabled")
 @click.option("--cpu", default="max", show_default=True, metavar="MODEL", help="QEMU's CPU model.")
 @click.option("--append", default="", metavar="ARGS", help="More arguments for the kernel's command line.")
 @click.option(
+    "--trust-cert",
+    "trusted",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="CERT",
+    help="Boot through UEFI firmware that has this certificate (PEM) in its db (repeatable).",
+)
+@click.option(
     "--accel",
     type=click.Choice(["auto", "kvm", "tcg"]),
     default="auto",
@@ -100,6 +108,7 @@ def vm(
     memory: int,
     cpu: str,
     append: str,
+    trusted: tuple[Path, ...],
     accel: str,
     timeout: float,
     keep_log: Path | None,
@@ -164,6 +173,7 @@ def vm(
         accel=accel,
         modules=modules,
         oot_modules=own,
+        trusted=trusted,
         on_phase=show,
         on_console=keep,
     )

@@ -167,7 +167,7 @@ _TABLE = [
     Rule(
         "V61-signature",
         "The module's signature is whole, and where a certificate is given it is by the key of that certificate, over "
-        "these very bytes.",
+        "these very bytes; where a kernel's keys are given, that key is among them.",
         "sign it again: kgbuild sign PATCH.ko --sign-key KEY --sign-cert CERT; do not change it after that",
     ),
 ]

@@ -438,5 +438,6 @@ def load_remedy(said: str) -> str:
         return ""
     return (
         "this kernel takes only modules signed by a key that it trusts (module.sig_enforce, lockdown): sign it with "
-        "--sign-key and --sign-cert, and enrol the certificate there; a guest trusts the distribution's keys alone"
+        "--sign-key and --sign-cert, and enrol the certificate there; a guest trusts the distribution's keys and "
+        "those that vm --trust-cert names"
     )

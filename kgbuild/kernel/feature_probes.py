@@ -32,9 +32,12 @@ KLP_CALLBACKS = "livepatch-callbacks"
 KLP_STATES = "livepatch-states"
 KLP_ARCH = "livepatch-arch-sections"
 KGRAFT = "kgraft"
+SYNC_EACH_CPU = "sync-each-cpu"
 
-# By these the module writes into its own code (data/livepatch/main.c).
-TEXT_POKE_SYMBOLS = ("text_poke", "text_poke_sync", "text_mutex")
+# By these the module writes into its own code (data/livepatch/main.c), and by one of SYNCS beside them.
+TEXT_POKE_SYMBOLS = ("text_poke", "text_mutex")
+# What makes every CPU see code that was written: two names of one function.
+SYNCS = (TEXT_POKE_SYNC, SMP_SYNC) = ("text_poke_sync", "smp_text_poke_sync_each_cpu")
 
 MODULE_COMMON_SOURCE = "scripts/module-common.c"
 MODPOST_SOURCE = "scripts/mod/modpost.c"
@@ -101,9 +104,15 @@ SEEN = (
     SeenDifference(
         "the linker script for modules merges .text.*, .data.* and .rodata.*",
         "its text",
-        "rows before these keep apart what verify and the loader tell by its section: the table of functions, what is "
+        "rows before these keep apart what verify and the loader tell by its section: kgbuild's tables, what is "
         "resolved first, slots and stubs",
         "7.0",
+    ),
+    SeenDifference(
+        "code that kexec copies before it runs lies in data, with alternatives",
+        "symbols `__relocate_kernel_start` and `__relocate_kernel_end`",
+        "the back end kallsyms takes it for code when it looks which size the entries of `.altinstructions` have",
+        "6.14",
     ),
     SeenDifference(
         "the bounds sanitizer writes source locations with the path of the compile",
@@ -125,6 +134,16 @@ SEEN = (
         "6.13",
     ),
 )
+
+
+def text_poke_symbols(features: frozenset[str]) -> tuple[str, ...]:
+    """What a module writes into its own code by, on a kernel whose probes `features` have TEXT_POKE."""
+    return (*TEXT_POKE_SYMBOLS, SMP_SYNC if SYNC_EACH_CPU in features else TEXT_POKE_SYNC)
+
+
+def what_text_poke_needs() -> str:
+    """What the probe TEXT_POKE looks for, said of a kernel that answers no."""
+    return f"{', '.join(TEXT_POKE_SYMBOLS)} and one of {', '.join(SYNCS)}, and not all of these are in the kernel"
 
 
 def is_delayed(objtool: tuple[str, ...]) -> bool:
@@ -190,11 +209,21 @@ PROBES = (
     ),
     FeatureProbe(
         TEXT_POKE,
-        "symbols " + ", ".join(f"`{name}`" for name in TEXT_POKE_SYMBOLS) + " in vmlinux",
+        "symbols "
+        + ", ".join(f"`{name}`" for name in TEXT_POKE_SYMBOLS)
+        + " in vmlinux, and "
+        + " or ".join(f"`{name}`" for name in SYNCS),
         "the module can write into its own code: constants that the kernel writes when it boots, and what must be "
         "cleared when a target module goes; without them such patches are refused",
         "5.5",
-        lambda e: all(map(e.has_symbol, TEXT_POKE_SYMBOLS)),
+        lambda e: all(map(e.has_symbol, TEXT_POKE_SYMBOLS)) and any(map(e.has_symbol, SYNCS)),
+    ),
+    FeatureProbe(
+        SYNC_EACH_CPU,
+        f"symbol `{SMP_SYNC}` in vmlinux",
+        f"the module calls it where it called `{TEXT_POKE_SYNC}`, its name until then",
+        "6.16",
+        lambda e: e.has_symbol(SMP_SYNC),
     ),
     FeatureProbe(
         LIVEPATCH,

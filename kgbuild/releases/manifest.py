@@ -14,7 +14,25 @@ from kgbuild.report.documents import schema_name
 
 MANIFEST = "manifest.json"
 SCHEMA = schema_name("release")
-_KEYS = frozenset({"schema", "tool", "release", "replace", "previous", "fixes", "kernels", "files"})
+# What readers of a manifest rely on (docs/schema/release-1.json has the whole form): a type, the items of a list, the
+# keys of a table, or some of these to choose from.
+_FILE = {"path": str, "sha256": str}
+_SHAPE: Any = {
+    "release": int,
+    "replace": bool,
+    "fixes": [{"id": str, "cves": [str], "subject": str, "commit": str, "release": int, "inputs": [_FILE]}],
+    "kernels": [
+        {
+            **dict.fromkeys(("kernel", "requested", "version", "folder"), str),
+            "fixes": [{"id": str, "state": str, "fact": str, "patch": (str, None)}],
+            "module": ({**_FILE, "name": str}, None),
+            **dict.fromkeys(("report", "proof", "vm"), (str, None)),
+        }
+    ],
+    "files": [_FILE],
+}
+
+_CALLED = {str: "string", int: "number", bool: "truth value"}
 
 
 def digest(data: bytes) -> str:
@@ -49,14 +67,36 @@ def make_manifest(
 
 
 def parse_manifest(data: bytes, place: str) -> dict[str, Any]:
-    """A manifest from its text. Raises UserError for what is none."""
+    """A manifest from its text. Raises UserError for what is none, with what of it has another form."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise UserError(f"is no JSON ({error})", place=place, remedy="make the release again") from error
-    if not isinstance(value, dict) or value.get("schema") != SCHEMA or not set(value) >= _KEYS:
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
         raise UserError("is no manifest of a release", place=place, remedy="make the release again")
+    fault = _find_fault(value, _SHAPE, "")
+    if fault:
+        raise UserError(f"is no manifest of a release: {fault}", place=place, remedy="make the release again")
     return value
+
+
+def _find_fault(value: Any, shape: Any, key: str) -> str:
+    """What does not have its form; "" where everything has."""
+    if isinstance(shape, tuple):
+        return "" if value is None and None in shape else _find_fault(value, shape[0], key)
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return f"{key} is no list"
+        faults = (_find_fault(item, shape[0], f"{key}[{number}]") for number, item in enumerate(value))
+        return next(filter(None, faults), "")
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            return f"{key or 'it'} is no table"
+        missing = next((f"{key}.{name}".lstrip(".") for name in shape if name not in value), "")
+        faults = (_find_fault(value[name], part, f"{key}.{name}".lstrip(".")) for name, part in shape.items())
+        return f"{missing} is missing" if missing else next(filter(None, faults), "")
+    fits = isinstance(value, shape) and (shape is not int or not isinstance(value, bool))
+    return "" if fits else f"{key} is no {_CALLED[shape]}"
 
 
 def changed_inputs(manifest: Mapping[str, Any], inputs: Mapping[str, bytes]) -> list[str]:

@@ -47,11 +47,12 @@ from kgbuild.proof.record import record_json
 from kgbuild.verification.checks import check_module
 from kgbuild.verification.reading.patch_manifest import read_older
 from kgbuild.verification.reading.reader import read_module
+from tests.fuzz.breaking import broken, file_of
+from tests.fuzz.documents import DOCUMENT_USES
 from tests.fuzz.mutate import Breaker
 from tests.support.small_module import ARCH, FACTS, NAME, Small
 from tests.support.small_record import GOOD
 from tests.support.small_target import MODULE_FACTS, SmallTarget
-from tests.support.toolchain import scratch
 
 CASES = Path(__file__).resolve().parents[1] / "kernel"
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
@@ -72,35 +73,6 @@ CLONES = b"""Callgraph clone;f;12;fs/x.c;10;5;g;13;fs/x.c;20;5;inlining to
 Callgraph clone;f;12;fs/x.c;10;5;f.isra.0;14;fs/x.c;10;5;isra
 Callgraph removal;f;12;fs/x.c;10;5
 """
-WORDS = (
-    *(b"", b" ", b"\n", b"\r\n", b"\0", b"\xff", b"\x1b[2J", b"0", b"-1", b"9" * 400, b"\xe2\x80\xae"),
-    *(
-        b"@@ -1,3 +1,4 @@\n",
-        b"--- a/",
-        b"+++ b/",
-        b"diff --git a/x b/x\n",
-        b"/dev/null",
-        b"../",
-        b"From ",
-        b"Subject: ",
-    ),
-    *(
-        b"#if ",
-        b"#endif\n",
-        b"#include ",
-        b'"',
-        b"/*",
-        b"*/",
-        b"\\\n",
-        b"##",
-        b"(",
-        b"}",
-        b"__DATE__",
-        b"\\ No newline",
-    ),
-    *(b"{", b"[", b"null", b"true", b"1e999", b'"0x"', b"NaN", b";", b".", b"=", b"base64", b"boundary=", b"--b\n"),
-    *(b"Content-Type: multipart/mixed; boundary=b\n", b"Content-Transfer-Encoding: base64\n", b"\xfd7zXZ\0"),
-)
 
 
 class _Seeds:
@@ -122,50 +94,11 @@ class _Seeds:
     def record(self) -> bytes:
         return json.dumps(record_json(GOOD)).encode()
 
-    @cached_property
-    def folder(self) -> Path:
-        folder = scratch() / "commands"
-        folder.mkdir(exist_ok=True)
-        return folder
-
 
 @cache
 def seeds() -> _Seeds:
     """Made once, by whom they are first asked for."""
     return _Seeds()
-
-
-def broken(text: bytes, rng: random.Random) -> bytes:
-    """A text with some faults."""
-    out = bytearray(text)
-    for _ in range(rng.choice((0, 1, 1, 2, 4, 9))):
-        at = rng.randrange(len(out) + 1)
-        kind = rng.randrange(7)
-        if kind == 0:
-            out[at : at + rng.randrange(8)] = rng.choice(WORDS)
-        elif kind == 1:
-            out[at:at] = rng.choice(WORDS) * rng.choice((1, 1, 2, 50))
-        elif kind == 2:
-            del out[at : at + rng.randrange(60)]
-        elif kind == 3:
-            lines = bytes(out).split(b"\n")
-            lines.insert(rng.randrange(len(lines) + 1), rng.choice(lines))
-            out = bytearray(b"\n".join(lines))
-        elif kind == 4:
-            out[at:at] = out[: rng.randrange(min(len(out), 2000) + 1)]
-        elif kind == 5 and out:
-            out[rng.randrange(len(out))] = rng.randrange(256)
-        else:
-            del out[rng.randrange(len(out) + 1) :]
-    return bytes(out)
-
-
-def _file(name: str, data: bytes) -> Path:
-    import os
-
-    path = seeds().folder / f"{os.getpid()}-{name}"
-    path.write_bytes(data)
-    return path
 
 
 def use_verify(rng: random.Random) -> str:
@@ -217,13 +150,13 @@ def _as_image(data: bytes) -> None:
 
 
 def _as_out_of_tree(data: bytes) -> None:
-    modules = name_modules([_file("x.ko", data)])
+    modules = name_modules([file_of("x.ko", data)])
     exports_of(modules)
 
 
 def use_record(rng: random.Random) -> str:
     """`kgbuild verify --proof`."""
-    record = read_record(_file("record.json", broken(seeds().record, rng)))
+    record = read_record(file_of("record.json", broken(seeds().record, rng)))
     module = read_module(seeds().modules[0].data, NAME, ARCH.machine)
     return "findings" if check_module(module, NAME, ARCH, FACTS, record) else "no finding"
 
@@ -274,7 +207,7 @@ def use_packed(rng: random.Random) -> str:
     kind = rng.choice(sorted(PACKERS))
     packed = broken(PACKERS[kind](data), rng)
     name = f"x.ko{rng.choice(('', '.xz', '.gz', '.zst'))}"
-    out = read_packed(_file(name, packed))
+    out = read_packed(file_of(name, packed))
     decompress(packed, rng.choice(sorted(READERS)), name)
     return "whole" if out == data else "other"
 
@@ -294,6 +227,7 @@ def use_changes(rng: random.Random) -> str:
 
 USES: tuple[Callable[[random.Random], str], ...] = (
     *(use_verify, use_module, use_module, use_patch, use_patch, use_record, use_said, use_packed, use_changes),
+    *DOCUMENT_USES,
 )
 
 

@@ -35,6 +35,16 @@ LEAST = {
     "record: UserError": 0.01,
     "said: faults": 0.01,
     "packed: DamagedError": 0.01,
+    "config: ConfigError": 0.001,
+    "config: fix": 0.001,
+    "fix: affected": 0.005,
+    "manifest: read": 0.005,
+    "statement: 1 signatures": 0.001,
+    "signature: read": 0.01,
+    "report: text": 0.01,
+    "report: page": 0.001,
+    "unit: same": 0.002,
+    "encoded: refused": 0.01,
 }
 
 Fault = tuple[int, str]

@@ -8,13 +8,16 @@ CI the first boot alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import subprocess
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
+from kgbuild.delivery.kernel_keys import read_kernel_keys
+from kgbuild.host.delivery.kernel_keys import certificate_names
+from kgbuild.host.delivery.signing import open_key, sign_module
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.system.output_files import write_directory
 from kgbuild.host.vm.run import PatchRun, run_vm
@@ -22,10 +25,22 @@ from kgbuild.model import Kernel
 from kgbuild.pipeline.delivery.package import pack, read_module_to_pack
 from kgbuild.progress import SilentProgress
 from tests.support.booting.cases import kgbuild
-from tests.support.real_root import boot, fetch_packages, make_image, unpack_root
+from tests.support.real_root import (
+    SYSTEMD_INIT,
+    SYSV,
+    SYSV_INIT,
+    WANTED,
+    add_sysv_init,
+    boot,
+    fetch_packages,
+    init_script,
+    make_image,
+    unpack_root,
+)
 
 pytestmark = pytest.mark.kernel
 ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".pytest_cache"
 PIPE = Path(__file__).parent / "delivery" / "pipe.patch"  # a sleeping reader holds it up
 LONG = bool(os.environ.get("KGBUILD_TEST_SUITES"))
 HEAD = 'fail() { echo "FAILED: $*"; livepatch status; }\n'
@@ -36,11 +51,11 @@ class Guest:
     kernel: Kernel
     newer: Kernel
     image: Path
+    init: str = SYSTEMD_INIT
 
     def boots(self, script: str, *, newer: bool = False, append: str = "", smp: int = 1, seconds: float = 900) -> str:
-        said = boot(
-            self.newer if newer else self.kernel, self.image, HEAD + script, append=append, smp=smp, seconds=seconds
-        )
+        kernel = self.newer if newer else self.kernel
+        said = boot(kernel, self.image, HEAD + script, append=append, smp=smp, seconds=seconds, init=self.init)
         assert "FAILED" not in said, said
         return said
 
@@ -59,26 +74,41 @@ def build_modules(place: Path) -> dict[int, Path]:
 
 
 @pytest.fixture(scope="module")
-def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
-    """The image with both releases as packages and a patch that a sleeping reader of a pipe holds up, not installed."""
-    place = tmp_path_factory.mktemp("delivery")
-    name, newer = os.environ["KGBUILD_TEST_KERNEL"], os.environ["KGBUILD_TEST_NEWER_KERNEL"]
-    kernel, other = (ensure_kernel(n, progress=SilentProgress(), offline=True) for n in (name, newer))
-    root = place / "root"
+def modules(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    return build_modules(tmp_path_factory.mktemp("modules"))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, modules: dict[int, Path]) -> Path:
+    """A user space with both releases as packages and a patch that a sleeping reader holds up, not installed."""
+    name = os.environ["KGBUILD_TEST_KERNEL"]
+    kernel = ensure_kernel(name, progress=SilentProgress(), offline=True)
+    root = tmp_path_factory.mktemp("root") / "root"
     image_row = (
         f"Package: linux-image-{kernel.id.release}\nStatus: install ok installed\nMaintainer: x <x@y>\n"
         f"Architecture: amd64\nVersion: {kernel.id.version}\nDescription: x\n"
     )
-    unpack_root(fetch_packages(ROOT / ".pytest_cache" / "real-root"), root, image_row)
+    unpack_root(fetch_packages(CACHE / "real-root"), root, image_row)
     test = root / "opt/test"
     test.mkdir(parents=True)
-    for number, module in build_modules(place).items():
+    for number, module in modules.items():
         (test / module.name).write_bytes(module.read_bytes())
         if number != 9:
             made = pack([read_module_to_pack(module, None, ["CVE-2026-12345"])], deb=True, rpm=False)
             write_directory(test, {one.name: one.data for one in made})
-    make_image(root, place / "disk.img")
-    yield Guest(kernel, other, place / "disk.img")
+    return root
+
+
+@pytest.fixture(scope="module")
+def guest(root: Path) -> Guest:
+    return make_guest(root, "disk.img", SYSTEMD_INIT)
+
+
+def make_guest(root: Path, image: str, init: str) -> Guest:
+    names = os.environ["KGBUILD_TEST_KERNEL"], os.environ["KGBUILD_TEST_NEWER_KERNEL"]
+    kernel, newer = (ensure_kernel(name, progress=SilentProgress(), offline=True) for name in names)
+    make_image(root, root.parent / image)
+    return Guest(kernel, newer, root.parent / image, init)
 
 
 STEPS: list[tuple[str, dict[str, object], str]] = [
@@ -91,6 +121,7 @@ dpkg -i kgbuild-livepatch_*.deb livepatch-6*_2_*.deb || fail dpkg
 grep release-2 /proc/version || fail not in force
 livepatch status || fail status
 systemctl is-enabled livepatch.service livepatch-booted.service || fail units
+for ring in .builtin_trusted_keys .secondary_trusted_keys .platform; do keyctl show "%:$ring"; done
 """,
     ),
     (
@@ -175,9 +206,108 @@ ls -A /var/lib/livepatch
 ]
 
 
-@pytest.fixture(scope="module")
-def modules(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    return build_modules(tmp_path_factory.mktemp("modules"))
+CRASH = init_script("crash", "grep release /proc/version && { sync; echo c >/proc/sysrq-trigger; }; true")
+SYSV_STEPS: list[tuple[str, dict[str, object], str]] = [
+    (
+        "install",
+        {},
+        """
+cd /opt/test
+dpkg -i kgbuild-livepatch_*.deb livepatch-6*_2_*.deb || fail dpkg
+grep release-2 /proc/version || fail not in force
+""",
+    ),
+    (
+        "reboot",
+        {},
+        f"""
+grep release-2 /run/networking-saw || fail not in force before the network
+grep release-2 /proc/version || fail not in force
+[ ! -e /var/lib/livepatch/attempt ] || fail the marker is there
+cd /opt/test
+mount -t tmpfs -o size=8k full /var/lib/livepatch
+dpkg -i livepatch-6*_3_*.deb && fail a full disk
+umount /var/lib/livepatch
+grep release-2 /proc/version || fail after a full disk
+dpkg --configure -a || fail configure
+grep release-3 /proc/version || fail upgrade
+dpkg -i livepatch-6*_2_*.deb || fail downgrade
+grep release-2 /proc/version || fail after the downgrade
+livepatch status | grep 'boot *loads livepatch_2' || fail the boot after the downgrade
+cat >/etc/init.d/crash <<'END'
+{CRASH}
+END
+sed -i 's/^# Required-Start:.*/# Required-Start: livepatch/' /etc/init.d/crash
+chmod 755 /etc/init.d/crash
+update-rc.d crash defaults
+sync
+""",
+    ),
+    ("livepatch=0", {"append": "livepatch=0"}, "grep release /proc/version && fail loaded"),
+    (
+        "crash loop",
+        {},
+        """
+grep release /proc/version && fail loaded again
+livepatch status | grep 'did not come up' || fail not said
+/etc/init.d/livepatch status
+dpkg -r "livepatch-$(uname -r)" || fail remove
+ls -A /var/lib/livepatch
+""",
+    ),
+]
+
+
+def test_a_patch_under_sysv_init(root: Path) -> None:
+    """The init scripts alone: in force before the network, not with livepatch=0, and a crash loop ends by itself."""
+    if not LONG:
+        return
+    place = root.parent / "sysv"
+    subprocess.run(["cp", "-a", root, place], check=True)
+    add_sysv_init(fetch_packages(CACHE / "sysv-root", (*(n for n in WANTED if n != "systemd-sysv"), *SYSV)), place)
+    guest = make_guest(place, "sysv.img", SYSV_INIT)
+    for _, options, script in SYSV_STEPS:
+        guest.boots(script, **options)  # type: ignore[arg-type]
+
+
+def test_a_key_that_the_guest_trusts(modules: dict[int, Path], tmp_path: Path) -> None:
+    """With module.sig_enforce and lockdown: a kernel that finds a certificate in UEFI's db takes the module that is
+    signed by its key, and refuses one that is not."""
+    for name in ("trusted", "other"):
+        words = [
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            f"{name}.pem",
+            "-out",
+            f"{name}.crt",
+            "-subj",
+            f"/CN={name}",
+        ]
+        subprocess.run(["openssl", "req", "-new", "-x509", *words], cwd=tmp_path, check=True, capture_output=True)
+    signed = {}
+    for number, name in ((2, "trusted"), (3, "other")):
+        key = open_key(str(tmp_path / f"{name}.pem"), tmp_path / f"{name}.crt")
+        signed[number] = tmp_path / f"livepatch-{number}.ko"
+        signed[number].write_bytes(sign_module(modules[number].read_bytes(), key))
+    kernel = ensure_kernel(os.environ["KGBUILD_TEST_KERNEL"], progress=SilentProgress(), offline=True)
+    ran = run_vm(
+        kernel,
+        [
+            PatchRun(signed[2], checks=["grep -q release-2 /proc/version"], before=["grep X509 /proc/keys"]),
+            PatchRun(signed[3]),
+        ],
+        progress=SilentProgress(),
+        append="module.sig_enforce=1 lockdown=integrity",
+        trusted=[tmp_path / "trusted.crt"],
+        timeout=240,
+    )
+    (finding,) = ran.findings
+    assert finding.code == "G2-load" and finding.place == "livepatch_3" and "--trust-cert" in finding.remedy
+    (listed, _) = ran.of("livepatch_2")["before"].commands
+    names = certificate_names(tmp_path / "trusted.crt")
+    assert f"trusted: {names.identifier}" in listed.output
 
 
 def test_the_script_on_a_real_kernel(modules: dict[int, Path]) -> None:
@@ -190,16 +320,18 @@ def test_the_script_on_a_real_kernel(modules: dict[int, Path]) -> None:
         files[f"files/livepatch-{number}.ko"] = path
         files[f"files/livepatch-{number}.info"] = f"release={number}\ncves=CVE-2026-{number}0000\n".encode()
     here = PIPE.parent
-    cycles = 200 if LONG else 5
-    commands = [(here / "guest.sh").read_text(), f"set -- {cycles}\n" + (here / "cycles.sh").read_text()]
+    cycles, kills = (200, 60) if LONG else (5, 3)
+    scripts = {name: (here / f"{name}.sh").read_text() for name in ("guest", "kills", "cycles")}
+    commands = [scripts["guest"], f"set -- {kills}\n{scripts['kills']}", f"set -- {cycles}\n{scripts['cycles']}"]
     seconds = 1500.0 if LONG else 240.0
     run = PatchRun(modules[2], before=commands)
     ran = run_vm(
         kernel, [run], progress=SilentProgress(), smp=2, files=files, command_timeout=seconds, timeout=2 * seconds
     )
-    life, load = ran.of("livepatch_2")["before"].commands
+    life, killed, load = ran.of("livepatch_2")["before"].commands
     assert life.status == 0, life.output
     assert "stalled 1" in life.output and "pipe_read" in life.output
+    assert killed.status == 0 and f"kills {kills}:" in killed.output, killed.output
     assert load.status == 0, load.output
     assert f"cycles {cycles} " in load.output and "transfers 0" not in load.output
     assert ran.verdict, ran.findings
@@ -210,6 +342,7 @@ def test_the_life_of_a_patch(guest: Guest) -> None:
     steps = STEPS if LONG else STEPS[:1]
     said = {name: guest.boots(script, **options) for name, options, script in steps}  # type: ignore[arg-type]
     assert "covered" in said["install"] or "in force" in said["install"]
+    assert any(key.keyring == ".builtin_trusted_keys" for key in read_kernel_keys(said["install"])), said["install"]
     if not LONG:
         return
     second = said["reboot, upgrade, rollback, stalled"]

@@ -7,8 +7,6 @@ All answers are held against what the source says: computed in user space at -O0
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,16 +14,11 @@ import pytest
 from kgbuild.diagnostics.refusals import Refused
 from kgbuild.diagnostics.warnings import HANDED, INIT_ONLY, LAST_WRITE, READ_ONLY, VMALLOC
 from kgbuild.elf.read import read
-from kgbuild.errors import KgbuildError
-from kgbuild.host.vm.run import PatchRun, TestRun, run_vm
+from kgbuild.host.vm.run import PatchRun, TestRun
 from kgbuild.model import Kernel
-from kgbuild.pipeline.build import build
-from kgbuild.pipeline.stages.options import Options
-from kgbuild.pipeline.stages.trail import Trail
-from kgbuild.pipeline.stages.values import Assembled, Checked
-from kgbuild.progress import SilentProgress
-from tests.support.hazards.lab import SOURCE, Hazard, Naive, build_modules, clean_copy, compute_answer, load_hazards
-from tests.support.hazards.naive import build_naive
+from kgbuild.pipeline.stages.values import Checked
+from tests.support.hazards.booting import Lab, boot, boot_built, build_lab, check_right, module_of
+from tests.support.hazards.lab import SOURCE, Hazard, Naive, compute_answer, load_hazards
 
 HAZARDS = load_hazards()
 BUILT = [h for h in HAZARDS if not h.refused]
@@ -34,70 +27,16 @@ _HARM = ("refused", "wrong", "oops", "lost")
 NAIVE = [(h, n) for h in HAZARDS for n in h.naive]
 
 
-@dataclass(frozen=True)
-class Lab:
-    """The modules that run, and what was built for them. `states` are the builds by hazard or naive patch; `patches`
-    the .ko files of both kinds, by the same names."""
-
-    modules: dict[str, Path]
-    states: dict[str, Trail]
-    patches: dict[str, Path]
-
-
-def module_of(name: str) -> str:
-    return f"livepatch_hz_{name}".replace("-", "_")
-
-
 @pytest.fixture(scope="session")
-def lab(kernel: Kernel, kernel_name: str, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+def lab(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """Everything, built in this process."""
-    folder = tmp_path_factory.mktemp("hazards")
-    modules = build_modules(kernel, folder / "build")
-    source = clean_copy(folder / "source")
-    made = Lab(modules, {}, {})
-
-    def run(name: str, path: Path, output: Path, hazard: Hazard) -> None:
-        trail = made.states[name] = Trail()
-        options = Options(offline=True)
-        if hazard.module:
-            loaded = tuple(modules[one] for one in (hazard.module, *hazard.beside))
-            options = Options(oot=source, oot_modules=loaded, offline=True)
-        with suppress(KgbuildError):  # the trail has it
-            build([path], kernel_name, output, options, trail)
-
-    for hazard in HAZARDS:
-        output = folder / f"livepatch-hz-{hazard.name}.ko"
-        run(hazard.name, SOURCE / hazard.folder / hazard.patch, output, hazard)
-        assembled = made.states[hazard.name].get(Assembled)
-        if assembled is not None:
-            output.write_bytes(assembled.module)
-            made.patches[hazard.name] = output
-        for naive in hazard.naive:
-            trail = made.states[hazard.name]
-            if naive.patch != hazard.patch:
-                run(naive.name, SOURCE / hazard.folder / naive.patch, folder / "unused.ko", hazard)
-                trail = made.states[naive.name]
-            data = build_naive(trail, naive.rules, module_of(naive.name))
-            made.patches[naive.name] = folder / f"livepatch-hz-{naive.name}.ko"
-            made.patches[naive.name].write_bytes(data)
-    return made
+    return build_lab(kernel, HAZARDS, tmp_path_factory.mktemp("hazards"))
 
 
 @pytest.fixture(scope="session")
 def booted(kernel: Kernel, lab: Lab) -> TestRun:
     """One boot for what kgbuild built."""
-    runs = [
-        PatchRun(
-            lab.patches[h.name],
-            before=[h.command(False)],
-            after=[h.command(True)],
-            disabled=[h.command(False)],
-            allow_log=h.allow_log,
-            targets=(),
-        )
-        for h in BUILT
-    ]
-    return boot(kernel, lab, runs)
+    return boot_built(kernel, lab, BUILT)
 
 
 @pytest.fixture(scope="session")
@@ -109,18 +48,6 @@ def booted_naive(kernel: Kernel, lab: Lab) -> TestRun:
         for h, n in ordered
     ]
     return boot(kernel, lab, runs)
-
-
-def boot(kernel: Kernel, lab: Lab, runs: list[PatchRun]) -> TestRun:
-    return run_vm(
-        kernel,
-        runs,
-        progress=SilentProgress(),
-        timeout=900,
-        modules=sorted(lab.modules),
-        oot_modules=lab.modules,
-        command_timeout=20,
-    )
 
 
 def names(report: list[dict[str, str]]) -> tuple[str, ...]:
@@ -168,16 +95,7 @@ def test_set(hazard: Hazard, lab: Lab) -> None:
 
 @pytest.mark.parametrize("hazard", BUILT, ids=lambda h: h.name)
 def test_right(hazard: Hazard, booted: TestRun, tmp_path: Path) -> None:
-    """The answers are those of the source, before, while the patch is active, and after."""
-    plain, patched = (compute_answer(hazard, side, tmp_path / str(side)) for side in (False, True))
-    phases = booted.of(module_of(hazard.name))
-    before, after, disabled = (phases[p].commands[0].output for p in ("before", "after", "disabled"))
-    assert before == plain
-    for answer, right, otherwise in ((after, patched, hazard.wrong), (disabled, plain, hazard.left)):
-        assert (answer != right) == bool(otherwise), answer
-        assert set(otherwise) <= set(answer.splitlines()) - set(right.splitlines())
-    assert all(phases[p].ok for p in ("before", "load", "after", "disable", "disabled", "log")), phases
-    assert plain != patched or hazard.parameters
+    check_right(hazard, booted, tmp_path)
 
 
 def test_clean_log(booted: TestRun) -> None:

@@ -16,7 +16,7 @@ import zstandard
 
 from kgbuild.elf.read import read
 from kgbuild.host.compile.compile import compile_units
-from kgbuild.host.kernels.kbuild import load_unit_commands
+from kgbuild.host.kernels.unit_listing import read_units
 from kgbuild.host.modules.files import index_modules, read_module_bytes
 from kgbuild.host.modules.images import ModuleImages
 from kgbuild.host.system.cache import Cache
@@ -81,7 +81,7 @@ def test_compressed_modules(suffix: str, kernel: Kernel, tmp_path: Path) -> None
     assert ours is not None and theirs is not None
     assert ours.build_id == theirs.build_id != ""
     assert ours.depends == theirs.depends
-    (unit,) = load_unit_commands(kernel, ["net/key/af_key.c"])["net/key/af_key.c"]
+    (unit,) = read_units(kernel, ["net/key/af_key.c"])["net/key/af_key.c"]
     text = {unit.source: (kernel.source / unit.source).read_bytes()}
     (compiled,) = compile_units(kernel, [unit], text, Cache(), SilentProgress())
     proof = compute_parity(View(read(compiled.orig)), ours)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A guest with a real user space: Debian's own packages, unpacked into a file system image, with systemd as init.
+"""A guest with a real user space: Debian's own packages, unpacked into a file system image, with systemd or SysV init.
 
 The packages come from this machine's apt sources and are unpacked without running any script; dpkg in the guest knows
 them as installed. The image is booted again and again: what happens in a boot is seen by the next one.
@@ -32,7 +32,10 @@ WANTED = (
     ),
     *("gzip", "hostname", "init-system-helpers", "libc-bin", "login", "mount", "ncurses-base", "perl-base", "sed"),
     *("sysvinit-utils", "tar", "util-linux", "systemd", "systemd-sysv", "udev", "kmod", "mawk", "procps"),
+    "keyutils",
 )
+SYSV = ("sysvinit-core", "sysv-rc", "initscripts", "insserv", "startpar")
+SYSTEMD_INIT, SYSV_INIT = "/lib/systemd/systemd", "/sbin/init"
 _INIT = """\
 #!/bin/sh
 mount -t devtmpfs dev /dev; mount -t proc proc /proc; mount -t sysfs sysfs /sys
@@ -41,24 +44,47 @@ n=0; until [ -b /dev/vda ] || [ $n = 100 ]; do n=$((n + 1)); sleep 0.1; done
 mount -t ext4 /dev/vda /sysroot
 umount /proc /sys
 mount --move /dev /sysroot/dev
-exec switch_root /sysroot /lib/systemd/systemd
+exec switch_root /sysroot INIT
+"""
+_TEST = """\
+#!/bin/sh
+cat /dev/vdb >/run/test; sh /run/test >/dev/ttyS1 2>&1
+echo kgbuild-ended >/dev/ttyS1; sync; POWEROFF
+"""
+# what a machine with SysV init has by its installation: runlevel S, then 2
+_INITTAB = """\
+id:2:initdefault:
+si::sysinit:/etc/init.d/rcS
+l2:2:wait:/etc/init.d/rc 2
+t2:2:wait:/bin/sh /etc/kgbuild-test
+"""
+_SCRIPT = """\
+#!/bin/sh
+### BEGIN INIT INFO
+# Provides: NAME
+# Required-Start: $local_fs
+# Required-Stop:
+# Default-Start: S
+# Default-Stop:
+### END INIT INFO
+COMMANDS
 """
 _UNIT = """\
 [Unit]
 After=multi-user.target livepatch-booted.service
 [Service]
 Type=oneshot
-ExecStart=-/bin/sh -c 'cat /dev/vdb >/run/test; sh /run/test >/dev/ttyS1 2>&1'
-ExecStart=/bin/sh -c 'echo kgbuild-ended >/dev/ttyS1; sync; systemctl poweroff -ff'
+ExecStart=-/bin/sh /etc/kgbuild-test
 [Install]
 WantedBy=multi-user.target
 """
 
 
-def fetch_packages(folder: Path) -> list[Path]:
-    """The packages that the guest is made of, downloaded into a folder once."""
-    archives = folder / "cache/archives"
-    if not (folder / "complete").exists():
+def fetch_packages(folder: Path, wanted: Sequence[str] = WANTED) -> list[Path]:
+    """The packages that the guest is made of with all that they need, downloaded into a folder once."""
+    archives, complete = folder / "cache/archives", folder / "complete"
+    names = " ".join(wanted)
+    if not complete.exists() or complete.read_text() != names:
         (archives / "partial").mkdir(parents=True, exist_ok=True)
         (folder / "status").touch()
         settings = {
@@ -69,8 +95,8 @@ def fetch_packages(folder: Path) -> list[Path]:
             "Debug::NoLocking": "1",
         }
         words = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
-        subprocess.run(["apt-get", *words, "-y", "-qq", "-d", "install", *WANTED], check=True, capture_output=True)
-        (folder / "complete").touch()
+        subprocess.run(["apt-get", *words, "-y", "-qq", "-d", "install", *wanted], check=True, capture_output=True)
+        complete.write_text(names)
     return sorted(archives.glob("*.deb"))
 
 
@@ -86,8 +112,7 @@ def unpack_root(debs: Sequence[Path], root: Path, also_installed: str) -> None:
     (root / "var/lib/dpkg/available").touch()
     rows = [also_installed]
     for deb in debs:
-        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as tar:
-            subprocess.run(["tar", "-x", "-C", root, "--keep-directory-symlink"], stdin=tar.stdout, check=True)
+        _unpack(deb, root)
         control = subprocess.run(["dpkg-deb", "-f", deb], capture_output=True, text=True, check=True).stdout
         fields = dict(line.split(": ", 1) for line in control.splitlines() if ": " in line and line[0] != " ")
         same = f":{fields['Architecture']}" if fields.get("Multi-Arch") == "same" else ""
@@ -100,6 +125,7 @@ def unpack_root(debs: Sequence[Path], root: Path, also_installed: str) -> None:
     (root / "etc/group").write_text((base / "group.master").read_text())
     (root / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
     (root / "etc/fstab").write_text("/dev/vda / ext4 defaults 0 0\n")
+    (root / "etc/kgbuild-test").write_text(_TEST.replace("POWEROFF", "systemctl poweroff -ff"))
     units = root / "etc/systemd/system"
     (units / "multi-user.target.wants").mkdir(parents=True)
     (units / "kgbuild-test.service").write_text(_UNIT)
@@ -116,6 +142,35 @@ def unpack_root(debs: Sequence[Path], root: Path, also_installed: str) -> None:
     (units / "getty.target").symlink_to("/dev/null")
 
 
+def _unpack(deb: Path, root: Path) -> None:
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as tar:
+        subprocess.run(["tar", "-x", "-C", root, "--keep-directory-symlink"], stdin=tar.stdout, check=True)
+
+
+def init_script(name: str, commands: str) -> str:
+    """An init script for runlevel S."""
+    return _SCRIPT.replace("NAME", name).replace("COMMANDS", commands)
+
+
+def add_sysv_init(debs: Sequence[Path], root: Path) -> None:
+    """Put SysV init in place of systemd, with the scripts of runlevel S that mount file systems."""
+    for name in ("init", "halt", "poweroff", "reboot", "shutdown", "telinit", "runlevel"):
+        (root / "usr/sbin" / name).unlink(missing_ok=True)  # systemd's are links
+    for deb in debs:
+        if deb.name.split("_")[0] in SYSV:
+            _unpack(deb, root)
+    (root / "etc/inittab").write_text(_INITTAB)
+    (root / "etc/kgbuild-test").write_text(_TEST.replace("POWEROFF", "poweroff -f"))
+    for number, name in enumerate(("mountkernfs.sh", "mountdevsubfs.sh", "mountall.sh"), 1):
+        link = root / f"etc/rcS.d/S{number:02d}{name}"
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(f"../init.d/{name}")
+    networking = root / "etc/init.d/networking"
+    networking.write_text(init_script("networking", "cat /proc/version >/run/networking-saw"))
+    networking.chmod(0o755)
+    (root / "etc/rcS.d/S04networking").symlink_to("../init.d/networking")
+
+
 def make_image(root: Path, image: Path) -> None:
     """An ext4 image of a folder."""
     with image.open("wb") as stream:
@@ -123,7 +178,16 @@ def make_image(root: Path, image: Path) -> None:
     subprocess.run(["mkfs.ext4", "-q", "-F", "-d", root, image], check=True, capture_output=True)
 
 
-def boot(kernel: Kernel, image: Path, run: str, *, append: str = "", seconds: float = 600, smp: int = 1) -> str:
+def boot(
+    kernel: Kernel,
+    image: Path,
+    run: str,
+    *,
+    append: str = "",
+    seconds: float = 600,
+    smp: int = 1,
+    init: str = SYSTEMD_INIT,
+) -> str:
     """Boot the image, run a script in it when the system is up, and return what that printed. A guest that crashes
     boots again, as a real machine does."""
     script = image.with_suffix(".run")
@@ -139,7 +203,7 @@ def boot(kernel: Kernel, image: Path, run: str, *, append: str = "", seconds: fl
                 regular("bin/busybox", busybox, 0o755),
                 *(symlink(f"bin/{name}", "busybox") for name in applets),
                 *(regular(f"modules/{n:02d}-{name}.ko", data) for n, (name, data) in enumerate(loads)),
-                regular("init", _INIT.replace("#!/bin/sh", "#!/bin/busybox sh").encode(), 0o755),
+                regular("init", _INIT.replace("#!/bin/sh", "#!/bin/busybox sh").replace("INIT", init).encode(), 0o755),
             ]
         )
     )

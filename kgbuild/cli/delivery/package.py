@@ -10,6 +10,7 @@ import click
 
 from kgbuild.cli import options
 from kgbuild.cli.contract.commands import KgbuildCommand
+from kgbuild.host.system.output_kinds import PROVENANCE
 from kgbuild.report.documents import schema_name
 from kgbuild.report.formats import Answer
 
@@ -41,6 +42,13 @@ from kgbuild.report.formats import Answer
 )
 @click.option("--kernel-package", default="", metavar="'NAME (= VERSION)'", help="The kernel's package [Debian's].")
 @click.option("--maintainer", default="", metavar="'NAME <MAIL>'", help="Who the packages name [kgbuild's developers].")
+@click.option(
+    "--provenance",
+    type=options.OutputFile(PROVENANCE),
+    metavar="FILE",
+    help="Write the digests of packages and modules, as repo reads them (in-toto, SLSA); signed by --sign-key.",
+)
+@options.sign_options
 @options.common_options()
 def package(
     source: Path,
@@ -52,6 +60,9 @@ def package(
     documents: tuple[Path, ...],
     kernel_package: str,
     maintainer: str,
+    provenance: Path | None,
+    sign_key: str | None,
+    sign_cert: Path | None,
     common: options.Common,
 ) -> None:
     """Make packages of a release's directory, or of one module.
@@ -64,10 +75,15 @@ def package(
       kgbuild package release-3/ --deb --rpm -o dist/
       kgbuild package livepatch-3.ko --deb --cve CVE-2026-12345
     """
+    from kgbuild.cli.delivery.sign import open_signing
     from kgbuild.delivery.package_texts import MAINTAINER
-    from kgbuild.pipeline.delivery.package import pack, read_module_to_pack, read_release_to_pack
+    from kgbuild.pipeline.delivery.package import pack, read_module_to_pack, read_release_to_pack, statement_of_packages
+    from kgbuild.pipeline.delivery.provenance import statement_file
 
     out = common.output()
+    if sign_key is not None and provenance is None:
+        raise click.UsageError("--sign-key signs what --provenance writes: say that too")
+    key = open_signing(sign_key, sign_cert)
     if source.is_dir():
         if release is not None or cves or documents:
             raise click.UsageError("--release, --cve and --document are for a single module; a release has its own")
@@ -76,6 +92,9 @@ def package(
         modules = [read_module_to_pack(source, release, cves, documents, kernel_package)]
     made = pack(modules, deb=deb or not rpm, rpm=rpm, maintainer=maintainer or MAINTAINER)
     options.write_directory(output, {one.name: one.data for one in made})
+    if provenance is not None:
+        statement = statement_of_packages(made, modules, maintainer or MAINTAINER)
+        common.write(provenance, statement_file(statement, key))
     rows = [
         {
             "path": str(output / one.name),
@@ -100,8 +119,29 @@ def package(
     metavar="DIR",
     help="Directory with gpg's keys [gpg's own].",
 )
+@click.option(
+    "--provenance",
+    "statements",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Refuse a package that is none of those package --provenance wrote of (repeatable).",
+)
+@click.option(
+    "--certificate",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="CERT",
+    help="Refuse a --provenance that is not signed by the key of this certificate (PEM).",
+)
 @options.common_options()
-def repo(folder: Path, gpg_key: str, gpg_home: Path | None, common: options.Common) -> None:
+def repo(
+    folder: Path,
+    gpg_key: str,
+    gpg_home: Path | None,
+    statements: tuple[Path, ...],
+    certificate: Path | None,
+    common: options.Common,
+) -> None:
     """Make the packages in DIR a repository that apt and dnf read.
 
     The lists are written into DIR, beside the packages, by apt-ftparchive and createrepo_c.
@@ -111,8 +151,13 @@ def repo(folder: Path, gpg_key: str, gpg_home: Path | None, common: options.Comm
       kgbuild repo dist/ --gpg-key livepatches@example.org
     """
     from kgbuild.host.delivery.repositories import make_repository
+    from kgbuild.pipeline.delivery.package import check_packages
 
     out = common.output()
+    if certificate is not None and not statements:
+        raise click.UsageError("--certificate is that of who signed --provenance: say that too")
+    if statements:
+        check_packages(folder, statements, certificate)
     made = make_repository(folder, gpg_key, gpg_home)
     rows = [{"kind": kind, "packages": count, "signed": bool(gpg_key)} for kind, count in made.items()]
     common.deliver(Answer(lambda: {"schema": schema_name("repo"), "folder": str(folder), "repositories": rows}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from kgbuild.report.documents import schema_name
 from kgbuild.report.formats import Answer
 
 if TYPE_CHECKING:
+    from kgbuild.delivery.kernel_keys import KernelKey
     from kgbuild.host.compile.apply_patches import PatchInput
     from kgbuild.host.delivery.signing import SigningKey
     from kgbuild.model import Finding
@@ -91,15 +92,19 @@ class SignatureSeen:
     findings: tuple[Finding, ...] = ()
 
 
-def look_at_signature(module: bytes, certificate: Path | None, place: str) -> SignatureSeen:
-    """By whom a module is signed, and, where a certificate is given, whether by that one's key."""
+def look_at_signature(
+    module: bytes, certificate: Path | None, place: str, keys: Sequence[KernelKey] | None = None
+) -> SignatureSeen:
+    """By whom a module is signed; where a certificate is given, whether by that one's key; where the keys of a kernel
+    are given, whether it has the key."""
     from kgbuild.delivery.signature import split_signature
     from kgbuild.diagnostics.module_findings import finding
     from kgbuild.errors import ToolError
     from kgbuild.host.delivery.signing import is_signed_by, read_signature
 
     if split_signature(module)[1] is None:
-        wrong = (finding("V61-signature", place, "has no signature"),) if certificate is not None else ()
+        asked = certificate is not None or keys is not None
+        wrong = (finding("V61-signature", place, "has no signature"),) if asked else ()
         return SignatureSeen("by nobody", None, wrong)
     try:
         found = read_signature(module)
@@ -108,14 +113,45 @@ def look_at_signature(module: bytes, certificate: Path | None, place: str) -> Si
     assert found is not None
     text = f"by {found.issuer}, serial {found.serial}, {found.digest}"
     row: dict[str, Any] = {"issuer": found.issuer, "serial": found.serial, "digest": found.digest, "trusted": None}
+    row["keyrings"] = None
     if certificate is None:
-        return SignatureSeen(text, row)
+        return SignatureSeen(text + _same_name(keys, found.issuer), row)
     trusted = is_signed_by(module, certificate)
     row["trusted"] = trusted
     if trusted:
-        return SignatureSeen(f"{text}: the key of {certificate}", row)
+        seen = SignatureSeen(f"{text}: the key of {certificate}", row)
+        return seen if keys is None else _in_keyrings(seen, keys, certificate, place)
     fact = f"the signature is not by the key of {certificate}, or the module was changed after it"
     return SignatureSeen(text, row, (finding("V61-signature", place, fact),))
+
+
+def _same_name(keys: Sequence[KernelKey] | None, issuer: str) -> str:
+    """What can be said of a signature without its certificate: whether the kernel has a key of that name."""
+    from kgbuild.delivery.kernel_keys import keyrings_with_name
+
+    if keys is None:
+        return ""
+    rings = keyrings_with_name(keys, issuer)
+    has = (
+        f"{', '.join(rings)} has a certificate of that name" if rings else "the kernel has no certificate of that name"
+    )
+    return f"; {has}: --certificate says whether it is the one"
+
+
+def _in_keyrings(seen: SignatureSeen, keys: Sequence[KernelKey], certificate: Path, place: str) -> SignatureSeen:
+    """Whether the kernel has the certificate that a signature fits to."""
+    from kgbuild.delivery.kernel_keys import keyrings_with
+    from kgbuild.diagnostics.module_findings import finding
+    from kgbuild.host.delivery.kernel_keys import certificate_names
+
+    rings = keyrings_with(keys, certificate_names(certificate))
+    assert seen.data is not None
+    row = {**seen.data, "trusted": bool(rings), "keyrings": list(rings)}
+    if rings:
+        return SignatureSeen(f"{seen.text}, which the kernel has in {', '.join(rings)}", row)
+    wrong = finding("V61-signature", place, f"the kernel does not have the key of {certificate}")
+    remedy = "enrol the certificate (mokutil --import, or UEFI's db), or sign with a key that the kernel has"
+    return SignatureSeen(seen.text, row, (replace(wrong, remedy=remedy),))
 
 
 @click.command(cls=KgbuildCommand)

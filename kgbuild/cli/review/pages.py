@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from kgbuild.errors import UserError
 from kgbuild.host.system.input_files import read_input
 from kgbuild.limits import REPORT_BYTES
 from kgbuild.report.documents import ErrorRow, with_outcome
+from kgbuild.report.formats import Answer, render
 
 _WANTED = "give a file that kgbuild wrote with --report or --format json"
 # what a document of another form than its schema's makes of reading it
-_MISSHAPEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
+_MISSHAPEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError)
 
 
 def page_parts() -> dict[str, str]:
@@ -41,15 +43,31 @@ def make_page(documents: Sequence[Mapping[str, Any]]) -> str:
     """
     from jinja2 import TemplateError
 
-    from kgbuild.report.page import render
+    from kgbuild.report.page.render import BY_SCHEMA, render_review
 
-    try:
+    with _of_its_form((*_MISSHAPEN, TemplateError)):
         for document in documents:
-            make = render.BY_SCHEMA.get(str(document["schema"]).split("/")[1])
+            make = BY_SCHEMA.get(str(document["schema"]).split("/")[1])
             if make is not None:
                 return make(document, page_parts())
-        return render.render_review(documents, page_parts())
-    except (*_MISSHAPEN, TemplateError) as error:
+        return render_review(documents, page_parts())
+
+
+def answer_of(document: Mapping[str, Any], form: str) -> tuple[Answer, int, list[ErrorRow]]:
+    """A document that was read from a file, as the answer to show in a format of FOR_REVIEW, with the status and the
+    errors of the run that it is of. Raises UserError where it does not have the form of its schema."""
+    with _of_its_form():
+        status, errors = int(document.get("exit_status", 0)), list(document.get("errors", ()))
+        answer = Answer(lambda: with_outcome(document, status, errors))
+        render(answer, form)
+    return answer, status, errors
+
+
+@contextmanager
+def _of_its_form(kinds: tuple[type[Exception], ...] = _MISSHAPEN) -> Iterator[None]:
+    try:
+        yield
+    except kinds as error:
         fact = f"is no document of the form that its schema describes ({type(error).__name__}: {error})"
         raise UserError(fact, place="report", remedy=_WANTED) from error
 

@@ -52,7 +52,7 @@ def report(reports: tuple[Path, ...], output: Path | None, common: options.Commo
     Example:
       kgbuild report fix.json vm.json -o fix.html
     """
-    from kgbuild.cli.review.pages import make_page, read_document
+    from kgbuild.cli.review.pages import answer_of, make_page, read_document
 
     out = common.output()
     documents = [read_document(path) for path in reports]
@@ -78,6 +78,5 @@ def report(reports: tuple[Path, ...], output: Path | None, common: options.Commo
         for path, document in zip(reports, documents, strict=True):
             out.note(f"{path}  {document['schema']}")
         return
-    first = documents[0]
-    status, errors = int(first.get("exit_status", 0)), first.get("errors", [])
-    common.deliver(Answer(lambda: first), status=status, errors=errors)
+    answer, status, errors = answer_of(documents[0], common.form)
+    common.deliver(answer, status=status, errors=errors)

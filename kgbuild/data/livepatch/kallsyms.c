@@ -91,6 +91,11 @@ static struct mutex *kgbuild_mutex;
 #define kgbuild_klp_text_poke static_call(kgbuild_poke)
 #define kgbuild_klp_text_poke_sync static_call(kgbuild_sync)
 #define kgbuild_klp_text_mutex (*kgbuild_mutex)
+#ifdef KGBUILD_SYNC_EACH_CPU
+#define KGBUILD_SYNC "smp_text_poke_sync_each_cpu"
+#else
+#define KGBUILD_SYNC "text_poke_sync"
+#endif
 
 #ifdef KGBUILD_LOOKUP_EXPORTED
 static int find_lookup(void)
@@ -373,7 +378,7 @@ static int __init check_kernel(void)
 		return error;
 	static_call_update(kgbuild_poke, (void *)found("text_poke"));
 #ifndef KGBUILD_KGRAFT /* there text_poke does that itself */
-	static_call_update(kgbuild_sync, (void *)found("text_poke_sync"));
+	static_call_update(kgbuild_sync, (void *)found(KGBUILD_SYNC));
 #endif
 	kgbuild_mutex = (struct mutex *)found("text_mutex");
 #ifdef KGBUILD_TARGETS

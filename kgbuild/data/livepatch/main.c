@@ -6,8 +6,9 @@
  * KGBUILD_TARGETS is defined for patches of loadable modules, KGBUILD_CLEAR_LATE for those on kernels that do not clear
  * late relocations themselves (before 6.3), KGBUILD_INITIAL where initial values are written (KGBUILD_KEYS and
  * KGBUILD_CALLS for static keys and calls among them), KGBUILD_CONSTANTS where patched code holds runtime constants (since 6.11),
- * KGBUILD_REGISTERS on kernels before 5.1 (never booted), KGBUILD_CALLBACKS and KGBUILD_STATES for patches whose author
- * wrote some, KGBUILD_KALLSYMS for the back end kallsyms.
+ * KGBUILD_REGISTERS on kernels before 5.1 (never booted), KGBUILD_SYNC_EACH_CPU where text_poke_sync is called
+ * smp_text_poke_sync_each_cpu (since 6.16), KGBUILD_CALLBACKS and KGBUILD_STATES for patches whose author wrote some,
+ * KGBUILD_KALLSYMS for the back end kallsyms.
  *
  * Before anything is patched the running kernel's build-id is compared with the one the patch was made for: two
  * kernels of one version string can differ, and a live patch for one would corrupt the other.
@@ -81,6 +82,9 @@ static void free_tables(void)
 #include "kallsyms.c"
 #elif defined(KGBUILD_POKES)
 /* bound as livepatch relocations: not exported */
+#ifdef KGBUILD_SYNC_EACH_CPU
+#define kgbuild_klp_text_poke_sync kgbuild_klp_smp_text_poke_sync_each_cpu
+#endif
 extern struct mutex kgbuild_klp_text_mutex;
 void *kgbuild_klp_text_poke(void *addr, const void *opcode, size_t len);
 void kgbuild_klp_text_poke_sync(void);

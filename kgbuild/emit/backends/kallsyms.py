@@ -38,7 +38,8 @@ from kgbuild.kernel.feature_probes import (
     LIVEPATCH,
     LOOKUP_EXPORTED,
     TEXT_POKE,
-    TEXT_POKE_SYMBOLS,
+    text_poke_symbols,
+    what_text_poke_needs,
 )
 from kgbuild.model import VMLINUX
 from kgbuild.module_abi import (
@@ -51,7 +52,7 @@ from kgbuild.module_abi import (
 )
 from kgbuild.proof.record import SymbolKey
 
-_WRAPPER = ("kallsyms_on_each_symbol", *TEXT_POKE_SYMBOLS)
+_LOOKUP = "kallsyms_on_each_symbol"
 _WRAPPER_TARGETS = ("find_module", "copy_from_kernel_nofault")
 # Sections of data that nothing looks at before init; the loader copies `.data..percpu` for each CPU.
 _STATIC_CALLS = ".static_call_sites"
@@ -76,12 +77,12 @@ class Kallsyms:
         if not {LOOKUP_EXPORTED, KPROBES} & features:
             return "it does not export kallsyms_lookup_name, and has no kprobes (CONFIG_KPROBES) to find it by"
         if TEXT_POKE not in features:
-            return f"one of {', '.join(TEXT_POKE_SYMBOLS)} is missing, with which the module writes into its own code"
+            return f"the module writes into its own code, which needs {what_text_poke_needs()}"
         return ""
 
     def own_symbols(self, features: frozenset[str], targets: bool) -> tuple[str, ...]:
-        del features
-        return (*_WRAPPER, *_WRAPPER_TARGETS) if targets else _WRAPPER
+        own = (_LOOKUP, *text_poke_symbols(features))
+        return (*own, *_WRAPPER_TARGETS) if targets else own
 
     def defines(self, features: frozenset[str]) -> tuple[str, ...]:
         out = ["KGBUILD_KALLSYMS", *interface_macros(features)]

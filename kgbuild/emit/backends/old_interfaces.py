@@ -16,7 +16,7 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.elf.write import OutObject, OutReloc, OutSection
 from kgbuild.emit.backends.stable_bytes import REPLACED
 from kgbuild.emit.klp_relocations import patched_object
-from kgbuild.kernel.feature_probes import KLP_ARCH, KLP_STATES, REGISTERS
+from kgbuild.kernel.feature_probes import KLP_ARCH, KLP_STATES, REGISTERS, SYNC_EACH_CPU
 from kgbuild.module_abi import REPLACE, STATES, value_section
 
 
@@ -41,7 +41,8 @@ def check_interface(output: OutObject, arch: Arch, features: frozenset[str]) -> 
 
 def interface_macros(features: frozenset[str]) -> tuple[str, ...]:
     """Macros for the wrapper main.c."""
-    return ("KGBUILD_REGISTERS",) if REGISTERS in features else ()
+    macros = {REGISTERS: "KGBUILD_REGISTERS", SYNC_EACH_CPU: "KGBUILD_SYNC_EACH_CPU"}
+    return tuple(macro for probe, macro in macros.items() if probe in features)
 
 
 def emitted_entry_size(table: OutSection, arch: Arch) -> int:

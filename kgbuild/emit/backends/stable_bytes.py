@@ -23,6 +23,8 @@ from kgbuild.proof.record import BoundSymbol
 # Tables of code that the kernel replaces, each with how long that is; and whether the place, which comes first, is a
 # pointer (struct paravirt_patch_site) and not relative to itself (struct alt_instr).
 REPLACED = {".altinstructions": False, ".parainstructions": True}
+# Symbols around code that kexec copies before it runs. Since 6.14 it lies in data (arch/x86/kernel/vmlinux.lds.S).
+_COPIED = ("__relocate_kernel_start", "__relocate_kernel_end")
 
 
 class Stable(NamedTuple):
@@ -106,16 +108,22 @@ class StableCode:
         fitting = []
         for size, fields in self._arch.special[name].fields.items():
             found = list(_entries(address, raw, size, fields["length"], REPLACED[name]))
-            if len(raw) % size == 0 and all(_holds_code(self._image.section_at(a)) for a, _ in found):
+            if len(raw) % size == 0 and all(self._holds_code(a) for a, _ in found):
                 fitting.append(found)
         if len(fitting) != 1:
             raise ToolError(f"its entries fit {len(fitting)} of the known sizes, not one", place=name)
         return fitting[0]
 
+    def _holds_code(self, address: int) -> bool:
+        """By the name of its section: .text, .init.text, .text.unlikely of a module, and what alternatives jump to; or
+        where code is copied from."""
+        section = self._image.section_at(address)
+        return ".text" in section or section == ".altinstr_aux" or address in self._copied
 
-def _holds_code(section: str) -> bool:
-    """By its name: .text, .init.text, .text.unlikely of a module, and what alternatives jump to."""
-    return ".text" in section or section == ".altinstr_aux"
+    @cached_property
+    def _copied(self) -> range:
+        start, end = ([s.value for s in self._image.named(name)] for name in _COPIED)
+        return range(start[0], end[0]) if len(start) == len(end) == 1 else range(0)
 
 
 def _entries(address: int, raw: bytes, size: int, length: tuple[int, int], pointer: bool) -> Iterator[tuple[int, int]]:

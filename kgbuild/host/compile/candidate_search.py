@@ -25,7 +25,8 @@ from kgbuild.host.compile.preprocess import (
     differs,
     object_differs,
 )
-from kgbuild.host.kernels.compile_commands import read_all_units, read_units
+from kgbuild.host.kernels.compile_commands import read_all_units
+from kgbuild.host.kernels.unit_listing import file_of_all, read_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.patch.tree_paths import FileKind, classify
@@ -75,7 +76,7 @@ class CandidateSearch:
     max_units: int
 
     def run(self) -> None:
-        commands = read_units(self.kernel.units, self.candidates)
+        commands = read_units(self.kernel, self.candidates, self.progress)
         patchable: list[UnitCommand] = []
         fixed: list[UnitCommand] = []
         for unit in (unit for units in commands.values() for unit in units):
@@ -156,8 +157,8 @@ class CandidateSearch:
     def _look_at_others(
         self, trees: Trees, fixed: Sequence[UnitCommand], assembly: Sequence[str], makers: Sequence[str]
     ) -> None:
-        named = read_units(self.kernel.units, ["init/main.c"])["init/main.c"]  # no out-of-tree module has it
-        model = named[0] if named else next(read_all_units(self.kernel.units))
+        named = read_units(self.kernel, ["init/main.c"])["init/main.c"]  # no out-of-tree module has it
+        model = named[0] if named else next(read_all_units(file_of_all(self.kernel)))
         because = self.candidates
 
         def not_c(source: str) -> Refusal:

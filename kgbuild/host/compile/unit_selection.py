@@ -44,7 +44,8 @@ from kgbuild.host.compile.include_index import (
     open_words,
     read_file,
 )
-from kgbuild.host.kernels.compile_commands import SOURCE, names_in_commands, read_detours, read_units
+from kgbuild.host.kernels.compile_commands import SOURCE, names_in_commands, read_detours
+from kgbuild.host.kernels.unit_listing import file_about, file_of_all, read_units
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.sealed import read_sealed, write_sealed
@@ -83,12 +84,12 @@ def choose_units(
     may see a difference is selected, whether its tokens differ or not.
     """
     paths = sorted(patches.files)
-    own = read_units(kernel.units, paths)
-    detours = read_detours(kernel.units)
+    own = read_units(kernel, paths, progress)
+    detours = read_detours(file_about(kernel, paths, progress))
     direct = {p: [*([p] if own[p] else []), *detours.get(p, [])] for p in paths}
     rest = [p for p in paths if not direct[p]]
     code = [p for p in rest if p.endswith(".c") and _original(kernel, p) is not None]
-    included = find_includers(kernel, code)
+    included = find_includers(kernel, code, progress)
     because = {source: "changed" for p in paths for source in direct[p]}
     for path, sources in included.items():
         because |= {s: f"includes {path}" for s in sources if s not in because}
@@ -239,7 +240,7 @@ def _by_names(
             names |= found
     if whole and not names:
         return None
-    if names_in_commands(kernel.units, names):
+    if names_in_commands(file_of_all(kernel), names):
         return None
     with open_words(kernel) as index_of_words:
         # what the patch adds, and files that it makes units read

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from kgbuild.host.kernels.compile_commands import read_module_objtool
+from kgbuild.host.kernels.unit_listing import module_objtool
 from kgbuild.kernel.exports import Export, parse_symvers
 from kgbuild.kernel.feature_probes import ProbeEvidence, probe
 from kgbuild.kernel.vmlinux_image import KernelImage
@@ -28,7 +28,7 @@ def probe_kernel(kernel: Kernel, image: KernelImage, exports: Mapping[str, Expor
             frozenset(kernel.config.read_text().splitlines()),
             lambda name: bool(image.named(name)),
             source,
-            read_module_objtool(kernel.units),
+            module_objtool(kernel),
             lambda name: name in known and known[name].in_vmlinux,
         )
     )

@@ -267,6 +267,7 @@ def _complete(
         progress=progress,
         jobs=jobs,
         tools=tools,
+        whole=False,
     )
     kernel = Kernel(
         id=KernelId(plan.recipe.distro, plan.release, plan.version, build_id),

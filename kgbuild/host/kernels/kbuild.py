@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Makes a build tree in which single units of a kernel compile as they did for the running one.
 
-Two long runs of make, once per kernel. The first evaluates the top Makefile and writes down the environment that
-it exports to the makefiles below; the second runs scripts/Makefile.build over the whole tree with that
-environment and -n, and so prints every compile command without compiling anything. After that no make is
-needed any more.
+The first run of make evaluates the top Makefile and writes down the environment that it exports to the makefiles
+below. Another one runs scripts/Makefile.build with that environment and -n, and so prints compile commands without
+compiling anything: those of the directories that are needed (host/kernels/unit_listing.py), or of the whole tree.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from kgbuild.diagnostics.refusals import Refusal
@@ -38,6 +38,15 @@ _MAKE_INTERNAL = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_TER
 # Variables in which the environment names the trees it was made with, by kernels of different age.
 _BUILD_TREE = ("O", "abs_objtree", "abs_output", "PWD")
 _SOURCE_TREE = ("srctree", "abs_srctree", "srcroot", "VPATH")
+# What kbuild starts in place of make for a directory below: make, if the directory was asked for.
+_DESCEND = """
+folder=
+for word; do case $word in obj=*) folder=${word#obj=} ;; esac; done
+folder=${folder#./}
+[ -n "$folder" ] || exec make "$@"
+case " $KGBUILD_ASKED " in *" $folder "*) exec make "$@" ;; esac
+for one in $KGBUILD_BELOW; do case $folder/ in "$one"/*) exec make "$@" ;; esac; done
+"""
 _TESTED_BY_MAKE = ("make", "ld", "gcc", "flex", "bison", "bc")
 
 
@@ -75,7 +84,7 @@ def check_compiler(kernel: Kernel) -> Refusal | None:
         find_compiler(kernel.cc, kernel.compiler, tools=tools_of(kernel))
     except ToolError as error:
         return Refusal("C3-compiler", error.place, error.fact, remedy=error.remedy)
-    lines = tools_of(kernel).run([kernel.cc, "--version"], timeout=20).stdout.splitlines()
+    lines = _version_said(kernel).splitlines()
     found = lines[0].strip() if lines else ""
     if _same_compiler(found, wanted):
         return None
@@ -86,8 +95,31 @@ def check_compiler(kernel: Kernel) -> Refusal | None:
 
 def compiler_version(kernel: Kernel) -> str:
     """What a kernel's compiler prints for --version, with the toolchain that it is of. Raises ToolError without it."""
-    said = tools_of(kernel).run([kernel.cc, "--version"], timeout=20).stdout
+    said = _version_said(kernel)
     return f"{kernel.toolchain.parent.name} {said}" if kernel.toolchain is not None else said
+
+
+def _version_said(kernel: Kernel) -> str:
+    tools = tools_of(kernel)
+    path = tools.path_of(kernel.cc)
+    try:
+        status = path.stat() if path is not None else None
+    except OSError:  # a link that leads somewhere only in the sandbox
+        status = None
+    if status is None:
+        return _ask_version(tools, kernel.cc)
+    return _known_version(tools, kernel.cc, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=64)
+def _known_version(tools: BuildTools, cc: str, file: tuple[int, ...]) -> str:
+    """A build asks several times; a compiler whose file is still the one it was is not run again."""
+    del file
+    return _ask_version(tools, cc)
+
+
+def _ask_version(tools: BuildTools, cc: str) -> str:
+    return tools.run([cc, "--version"], timeout=20).stdout
 
 
 def find_compiler(cc: str, compiler: str, remedy: str = "", tools: BuildTools = HOST_TOOLS) -> None:
@@ -101,14 +133,6 @@ def find_compiler(cc: str, compiler: str, remedy: str = "", tools: BuildTools = 
 def _same_compiler(found: str, wanted: str) -> bool:
     # The first word is the name it was called by: gcc-12 and x86_64-linux-gnu-gcc-12 are one program.
     return found.partition(" ")[2] == wanted.partition(" ")[2] and found != ""
-
-
-def load_unit_commands(kernel: Kernel, sources: Iterable[str]) -> dict[str, list[UnitCommand]]:
-    """How kbuild compiles each of these files ("fs/proc/version.c"): one command per object made of it.
-
-    A file that is no unit of this kernel has an empty list. Raises ToolError where the index can't be read.
-    """
-    return compile_commands.read_units(kernel.units, sources)
 
 
 def load_environment(kernel: Kernel) -> dict[str, str]:
@@ -222,8 +246,10 @@ def prepare(
     jobs: int = 2,
     estimate: int = 5000,
     tools: BuildTools = HOST_TOOLS,
-) -> int:
-    """Capture the environment and the commands of all units; returns how many units there are.
+    whole: bool = True,
+) -> None:
+    """Capture the environment, build the programs that generate sources, and with `whole` list the commands of all
+    units; else they are asked for when they are needed (host/kernels/unit_listing.py).
 
     `build` has .config, the generated headers and the build tools. Writes build/.kgbuild-env and `units_file`,
     nothing in `source`. `source_arch` is the architecture's directory below arch/. `variables` are NAME=VALUE that
@@ -240,12 +266,39 @@ def prepare(
         variables=variables,
         tools=tools,
     )
-    with progress.step("prepare compile commands of all units", estimate, "units") as task:
+    with progress.step("prepare the programs that generate sources"):
         generated.build_generators(source, build, env, tools)
+    if whole:
+        list_units(
+            source=source,
+            build=build,
+            units_file=units_file,
+            env=env,
+            progress=progress,
+            jobs=jobs,
+            estimate=estimate,
+            tools=tools,
+        )
+
+
+def list_units(
+    *,
+    source: Path,
+    build: Path,
+    units_file: Path,
+    env: dict[str, str],
+    progress: Progress,
+    jobs: int = 2,
+    estimate: int = 5000,
+    tools: BuildTools = HOST_TOOLS,
+) -> None:
+    """Write the commands of all units to `units_file`, and make the sources that kbuild generates. `env` is what
+    `capture_environment` found. Raises ToolError where make fails."""
+    with progress.step("prepare compile commands of all units", estimate, "units") as task:
         targets: set[str] = set()
 
         def counted() -> Iterator[UnitCommand]:
-            lines = generated.watch_targets(_print_commands(source, build, env, tools), targets)
+            lines = generated.watch_targets(print_commands(source, build, env, tools), targets)
             for unit in compile_commands.parse_units(lines, str(source)):
                 task.advance()
                 yield unit
@@ -263,7 +316,6 @@ def prepare(
     if failed:
         progress.note(f"generated sources of {', '.join(failed)} could not be made")
     progress.note(f"{count} units")
-    return count
 
 
 def capture_environment(
@@ -309,19 +361,45 @@ def capture_environment(
     return env
 
 
-def _print_commands(source: Path, build: Path, env: dict[str, str], tools: BuildTools) -> Iterator[str]:
+def print_commands(
+    source: Path, build: Path, env: dict[str, str], tools: BuildTools, folders: Collection[str] = ()
+) -> Iterator[str]:
+    """The lines that kbuild prints of how it compiles the units of the whole tree, or of these directories alone: "."
+    is the top, "fs/**" fs and all below it, and those above a directory have to be named, too. Raises ToolError where a
+    limit stops make."""
     # one directory since 6.1, the whole tree; before, make visits each of the top directories by itself
-    for folder in env.get(_FOLDERS, "").split() or ["."]:
-        yield from _print_commands_in(folder, source, build, env, tools)
+    tops = env.get(_FOLDERS, "").split() or ["."]
+    if not folders:
+        for folder in tops:
+            yield from _print_commands_in(folder, source, build, env, tools, [])
+        return
+    exact = [folder for folder in sorted(folders) if not folder.endswith("/**")]
+    below = [folder.removesuffix("/**") for folder in sorted(folders) if folder.endswith("/**")]
+    with tempfile.TemporaryDirectory(prefix="kgbuild-descend-") as name:
+        script = Path(name) / "descend"
+        script.write_text(_DESCEND)
+        own = {**env, "KGBUILD_ASKED": " ".join(exact), "KGBUILD_BELOW": " ".join(below)}
+        for folder in tops:
+            if folder == "." or folder in exact or any(f"{folder}/".startswith(f"{one}/") for one in below):
+                more = [f"MAKE=sh {script}"]
+                yield from _print_commands_in(folder, source, build, own, tools, more, [Path(name)])
 
 
-def _print_commands_in(folder: str, source: Path, build: Path, env: dict[str, str], tools: BuildTools) -> Iterator[str]:
+def _print_commands_in(
+    folder: str,
+    source: Path,
+    build: Path,
+    env: dict[str, str],
+    tools: BuildTools,
+    more: Sequence[str],
+    seen: Sequence[Path] = (),
+) -> Iterator[str]:
     argv = [
         *("make", "-rR", "-n", "-k", "--trace", "-I", str(source), "-f", str(source / "scripts" / "Makefile.build")),
-        *(f"obj={folder}", "need-builtin=1", "need-modorder=1"),
+        *(f"obj={folder}", "need-builtin=1", "need-modorder=1", *more),
     ]
     own = {**env, "KBUILD_MODULES": "1", "KBUILD_BUILTIN": "1"}
-    return tools.stream(argv, build, own, PREPARE_LIMITS, [build])
+    return tools.stream(argv, build, own, PREPARE_LIMITS, [build, *seen])
 
 
 def make_failure(done: Completed) -> str:

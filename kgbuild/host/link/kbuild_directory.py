@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.resources
 
 from kgbuild.model import Kernel
+from kgbuild.module_abi import OWN_SECTIONS
 
 # Names with a dash: no module's name has one, so that none of them is the module's own.
 WRAPPER = "kgbuild-livepatch.c"
@@ -23,6 +24,7 @@ def module_directory(kernel: Kernel, name: str, wrapper: str, patched: bytes) ->
     which = f"{kernel.id.name} ({kernel.id.version}, build-id {kernel.id.build_id})"
 
     def filled(file: str) -> bytes:
-        return (folder / file).read_text().replace("@NAME@", name).replace("@KERNEL@", which).encode()
+        text = (folder / file).read_text().replace("@NAME@", name).replace("@KERNEL@", which)
+        return text.replace("@APART@", " ".join(OWN_SECTIONS)).encode()
 
     return {WRAPPER: wrapper.encode(), PATCHED: patched, **{file: filled(file) for file in _TEMPLATES}}

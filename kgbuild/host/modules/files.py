@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+import os
+import posixpath
+from pathlib import Path
 
 from kgbuild.elf.read import FormatError
 from kgbuild.elf.section_headers import read_sections
 from kgbuild.host.system.input_files import read_packed
 
-_SUFFIXES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
+_SUFFIXES = (".ko.zst", ".ko.xz", ".ko.gz", ".ko")
 
 
 def read_modinfo(data: bytes) -> dict[str, str]:
@@ -31,16 +33,17 @@ def read_module_bytes(path: Path) -> bytes:
 
 def module_name(path: str) -> str:
     """The kernel's name for a module file: "net/dm-mod.ko.xz" is dm_mod."""
-    name = PurePosixPath(path).name
-    for suffix in sorted(_SUFFIXES, key=len, reverse=True):
+    name = posixpath.basename(path)
+    for suffix in _SUFFIXES:
         name = name.removesuffix(suffix)
     return name.replace("-", "_")
 
 
 def index_modules(root: Path | None) -> dict[str, Path]:
     """Every module file below a directory, by the kernel's name for it."""
-    found = sorted(root.rglob("*.ko*")) if root is not None and root.is_dir() else []
-    return {module_name(path.name): path for path in found if path.name.endswith(_SUFFIXES)}
+    found = os.walk(root) if root is not None else ()
+    paths = (Path(folder, name) for folder, _, names in found for name in names if name.endswith(_SUFFIXES))
+    return {module_name(path.name): path for path in sorted(paths)}
 
 
 def depends_of(module: bytes) -> list[str]:

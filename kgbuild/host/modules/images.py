@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kgbuild.elf.read import read
 from kgbuild.errors import UserError
-from kgbuild.host.modules.files import module_name, read_modinfo, read_module_bytes
+from kgbuild.host.modules.files import index_modules, module_name, read_modinfo, read_module_bytes
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.model import Kernel
 
@@ -28,8 +28,7 @@ class ModuleImages:
     def paths(self) -> dict[str, Path]:
         """Where each module's file is, by its name (with underscores)."""
         if self._paths is None:
-            found = self._root.rglob("*.ko*") if self._root is not None and self._root.is_dir() else ()
-            self._paths = {module_name(path.name): path for path in sorted(found)} | self._own
+            self._paths = index_modules(self._root) | self._own
         return self._paths
 
     def image(self, name: str) -> ModuleImage | None:

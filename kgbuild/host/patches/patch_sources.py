@@ -19,7 +19,7 @@ from pathlib import Path
 
 from kgbuild.decompression import decompress, packed_with
 from kgbuild.errors import UserError
-from kgbuild.host.system.input_files import read_input
+from kgbuild.host.system.input_files import path_within, read_input
 from kgbuild.limits import PATCH_BYTES, PATCH_FILES
 from kgbuild.shown_text import printable
 
@@ -156,8 +156,8 @@ def _read_series(series: Path) -> list[NamedText]:
 
 def _inside(folder: Path, name: str, place: str) -> Path:
     """A file below a folder, links followed. Raises UserError for one that is elsewhere."""
-    path = folder / name
-    if name.startswith("/") or ".." in name.split("/") or not path.resolve().is_relative_to(folder.resolve()):
+    path = path_within(folder, name)
+    if path is None:
         fact = f"`{printable(name)}` leads out of the directory of the list"
         raise UserError(fact, place=place, remedy="name patches beside the list")
     return path

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kgbuild.errors import UserError
 from kgbuild.host.patches.patch_sources import unpack_patch
-from kgbuild.host.system.input_files import read_input
+from kgbuild.host.system.input_files import path_within, read_input
 from kgbuild.host.system.output_files import write_file
 from kgbuild.limits import CONFIG_BYTES, PATCH_BYTES
 from kgbuild.patch.unified_diff import ParsedPatch, parse_patch
@@ -164,7 +164,7 @@ def _read_fix(root: Path, entry: FixEntry) -> Fix:
 
 def check_inside(root: Path, path: Path) -> Path:
     """The path, if no link leads out of the directory. Raises UserError."""
-    if not path.resolve().is_relative_to(root.resolve()):
+    if path_within(root, str(path.relative_to(root))) is None:
         raise UserError("leads out of the directory", place=_shown(path), remedy="put a copy of the file there")
     return path
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from kgbuild.host.compile.apply_patches import find_includers, option_in, read_original, why_not_built
 from kgbuild.host.kernels.compile_commands import read_sources
+from kgbuild.host.kernels.unit_listing import file_of_all
 from kgbuild.host.kernels.vmlinux import platform_of
+from kgbuild.host.system.input_files import path_within
 from kgbuild.model import Kernel
 
 
@@ -23,7 +25,7 @@ class KernelSource:
 
     @cached_property
     def _sources(self) -> frozenset[str]:
-        return frozenset(source for source, _, _ in read_sources(self._kernel.units))
+        return frozenset(source for source, _, _ in read_sources(file_of_all(self._kernel)))
 
     @cached_property
     def _names(self) -> dict[str, list[str]]:
@@ -35,9 +37,8 @@ class KernelSource:
     def read(self, path: str) -> bytes | None:
         """The text of a file, None where there is none, or a link leads out of the tree."""
         if path not in self._texts:
-            full = self._kernel.source / path
-            inside = full.is_file() and full.resolve().is_relative_to(self._kernel.source.resolve())
-            self._texts[path] = read_original(self._kernel, path) if inside else None
+            full = path_within(self._kernel.source, path)
+            self._texts[path] = read_original(self._kernel, path) if full is not None and full.is_file() else None
         return self._texts[path]
 
     def is_built(self, path: str) -> bool:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.system.input_files import read_input
+from kgbuild.host.system.input_files import path_within, read_input
 from kgbuild.host.system.run import disk_remedy
 from kgbuild.limits import MODULE_BYTES, RECORD_BYTES
 from kgbuild.releases.manifest import MANIFEST, digest, folder_of, parse_manifest
+from kgbuild.shown_text import printable
 
 
 def read_release(root: Path, number: int) -> dict[str, Any] | None:
@@ -39,9 +40,10 @@ def manifest_digest(root: Path, number: int) -> str:
 def read_member(root: Path, number: int, path: str, sha256: str) -> bytes:
     """A file of a release. Raises UserError where it is missing, is not what the manifest says, or is elsewhere."""
     folder = root / folder_of(number)
-    full = folder / path
-    if path.startswith("/") or ".." in path.split("/") or not full.resolve().is_relative_to(folder.resolve()):
-        raise UserError("leads out of the release", place=str(full), remedy="make the release again")
+    full = path_within(folder, path)
+    if full is None:
+        place = f"{folder}/{printable(path)}"
+        raise UserError("leads out of the release", place=place, remedy="make the release again")
     data = read_input(full, MODULE_BYTES, "make the release again")
     if digest(data) != sha256:
         fact = "is not the file that the manifest names: it was changed after the release was made"

@@ -89,6 +89,17 @@ def read_limited(stream: IO[bytes], limit: Limit, place: str) -> bytes:
     return b"".join(pieces)
 
 
+def path_within(folder: Path, name: str) -> Path | None:
+    """The place below a folder that a text names, links followed; None where it is elsewhere or is no name."""
+    if "\0" in name or name.startswith("/") or ".." in name.split("/"):
+        return None
+    path = folder / name
+    try:
+        return path if path.resolve().is_relative_to(folder.resolve()) else None
+    except (OSError, RuntimeError):  # links that lead to each other
+        return None
+
+
 def check_input(path: Path, limit: Limit, remedy: str = _READABLE) -> None:
     """Raise what `read_input` would raise of what the file is and how large it is, without reading it."""
     _open(path, limit, remedy).close()

@@ -11,6 +11,7 @@ from pathlib import Path
 from kgbuild.arch.platform import Emulator
 from kgbuild.errors import UserError
 from kgbuild.host.system.sandbox import Sandbox, check_sandbox, own_directories
+from kgbuild.host.vm.firmware import Firmware
 from kgbuild.host.vm.kvm import DEVICE
 
 # Several CPUs take turns in one thread. With a thread each, a CPU can run a breakpoint that another has taken back
@@ -31,6 +32,7 @@ class Machine:
 
     emulator  QEMU for the kernel's architecture
     smp       number of CPUs; memory: in MB; cpu: QEMU's name of a model; append: more of the kernel's command line
+    firmware  UEFI firmware that starts the kernel; None: QEMU starts it itself
 
     One CPU is the default because transitions are faster there: what runs on another CPU just then, its idle task too,
     can't be switched at the kernel's first look, and the next look is a second later (klp_transition_work).
@@ -41,6 +43,7 @@ class Machine:
     memory: int = 512
     cpu: str = "max"
     append: str = ""
+    firmware: Firmware | None = None
 
     def check(self) -> None:
         """UserError for what QEMU would only refuse in its own words."""
@@ -54,8 +57,11 @@ class Machine:
             )
 
 
-def qemu_command(machine: Machine, accel: str, image: Path, initrd: int, console: int) -> list[str]:
-    """QEMU's command line. `initrd` and `console` are file descriptors it inherits; the channel is its stdout."""
+def qemu_command(
+    machine: Machine, accel: str, image: Path, initrd: int, console: int, variables: int = -1
+) -> list[str]:
+    """QEMU's command line. `initrd`, `console` and `variables` (of the firmware, where there is one) are file
+    descriptors it inherits; the channel is its stdout."""
     # loglevel=7: the boot's messages cost nothing measurable and tell why a boot failed. devkmsg=on: our marks in the
     # kernel log must not be rate-limited.
     emulator = machine.emulator
@@ -63,6 +69,13 @@ def qemu_command(machine: Machine, accel: str, image: Path, initrd: int, console
         f"console={emulator.console} panic=-1 loglevel=7 printk.devkmsg=on log_buf_len=1M {emulator.append} "
         f"{machine.append}"
     )
+    flash: tuple[str, ...] = ()
+    if machine.firmware is not None:
+        code = str(machine.firmware.code).replace(",", ",,")  # as QEMU's options are written
+        flash = (
+            *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}"),
+            *("-drive", f"if=pflash,unit=1,format=raw,file=/proc/self/fd/{variables}"),
+        )
     return [
         *(
             emulator.command,
@@ -77,22 +90,26 @@ def qemu_command(machine: Machine, accel: str, image: Path, initrd: int, console
             str(machine.memory),
         ),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *flash,
         *("-kernel", str(image), "-initrd", f"/proc/self/fd/{initrd}", "-append", append.strip()),
         *("-chardev", f"file,id=console,path=/proc/self/fd/{console}", "-serial", "chardev:console"),
         *("-chardev", "stdio,id=channel,signal=off,mux=off", "-serial", "chardev:channel"),
     ]
 
 
-def confined(command: list[str], image: Path, accel: str, env: Mapping[str, str]) -> list[str]:
-    """QEMU's command in a sandbox: of this machine it sees its own files, the kernel, and KVM where it uses it. Raises
-    ToolError where there can be no sandbox."""
+def confined(
+    command: list[str], image: Path, accel: str, env: Mapping[str, str], firmware: Firmware | None = None
+) -> list[str]:
+    """QEMU's command in a sandbox: of this machine it sees its own files, the kernel, the firmware, and KVM where it
+    uses it. Raises ToolError where there can be no sandbox."""
     check_sandbox()
     devices = (DEVICE,) if accel == "kvm" else ()
     program = shutil.which(command[0])
     if program is None:
         return command  # starting it says so
     own = Path(program).resolve()
-    return Sandbox(readable=(image, *own_directories(own)), devices=devices).command(
+    code = (firmware.code.resolve(), firmware.code) if firmware is not None else ()
+    return Sandbox(readable=(image, *code, *own_directories(own)), devices=devices).command(
         [str(own), *command[1:]], None, env
     )
 

@@ -35,6 +35,7 @@ from kgbuild.host.modules import files as module_files
 from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.vm import initramfs, kvm
+from kgbuild.host.vm.firmware import trusting_firmware
 from kgbuild.host.vm.guest_commands import guest_file, load_command, unload_command
 from kgbuild.host.vm.patch_notes import note_in
 from kgbuild.host.vm.patch_targets import (
@@ -166,13 +167,15 @@ def run_vm(
     oot_modules: Mapping[str, Path] | None = None,
     transition_timeout: float = 60.0,
     command_timeout: float = 60.0,
+    trusted: Sequence[Path] = (),
     on_phase: Callable[[PhaseRun], None] | None = None,
     on_console: Callable[[str], None] | None = None,
 ) -> TestRun:
     """Boot `kernel` once and run every patch through all phases, one after the other.
 
     `files` puts files into the guest (bytes become executable files); `modules` are the kernel's own modules, loaded
-    first; `oot_modules` out-of-tree ones by name, for the patches that are for them. `timeout` (seconds) is for
+    first; `oot_modules` out-of-tree ones by name, for the patches that are for them. `trusted` are certificates (PEM)
+    that the guest's firmware has in its `db`: the guest boots through UEFI then. `timeout` (seconds) is for
     everything; a command or a transition that takes longer than its own limit (or half of `timeout`) is a finding.
     `on_phase` hears of each phase as it ends, `on_console` gets the console's text at the end, also where this raises.
 
@@ -182,7 +185,8 @@ def run_vm(
     began = time.monotonic()
     arch = arch_of_kernel(kernel)
     program = arch.platform.emulator.command
-    machine = Machine(arch.platform.emulator, smp, memory, cpu, append)
+    firmware = trusting_firmware(arch.platform.emulator, trusted) if trusted else None
+    machine = Machine(arch.platform.emulator, smp, memory, cpu, append, firmware)
     machine.check()
     if accel not in ("auto", "kvm", "tcg"):
         raise UserError(f"unknown accelerator {accel!r}", place="--accel", remedy="use auto, kvm or tcg")
@@ -325,15 +329,18 @@ def _boot(
     """Start QEMU and listen until it ends, the guest is finished, or the time is up."""
     boot = _Boot(Session(copy.deepcopy(plans)), accel, machine.emulator.command)  # they learn what the guest says
     early: list[PhaseRun] = []  # phases that came in one piece with the word that the guest is up
-    files = [os.memfd_create(f"kgbuild-{name}", 0) for name in ("initrd", "console", "stderr")]
-    initrd, console, stderr = files
+    files = [os.memfd_create(f"kgbuild-{name}", 0) for name in ("initrd", "console", "stderr", "variables")]
+    initrd, console, stderr, variables = files
     process: subprocess.Popen[bytes] | None = None
     try:
         with os.fdopen(initrd, "wb", closefd=False) as stream:
             stream.write(archive)
-        command, env = qemu_command(machine, accel, kernel.image, initrd, console), child_environment()
+        if machine.firmware is not None:
+            with os.fdopen(variables, "wb", closefd=False) as stream:
+                stream.write(machine.firmware.variables)
+        command, env = qemu_command(machine, accel, kernel.image, initrd, console, variables), child_environment()
         if kernel.sandboxed:
-            command = confined(command, kernel.image, accel, env)
+            command = confined(command, kernel.image, accel, env, machine.firmware)
         began = time.monotonic()
         process = subprocess.Popen(
             [*die_with_us(), *command],
@@ -341,7 +348,7 @@ def _boot(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            pass_fds=(initrd, console),
+            pass_fds=(initrd, console, variables),
             start_new_session=True,  # Ctrl-C at the terminal is for us; we kill it
         )
         boot_limit = KVM_BOOT_SECONDS if may_fall_back else timeout

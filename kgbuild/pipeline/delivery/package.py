@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kgbuild import __version__
+from kgbuild.delivery.package_statement import is_stated, make_package_statement, read_package_statement
 from kgbuild.delivery.package_texts import (
     MAINTAINER,
     Package,
@@ -24,8 +24,10 @@ from kgbuild.delivery.package_texts import (
 from kgbuild.delivery.patch_facts import PatchFacts, read_facts, release_of_name
 from kgbuild.errors import UserError
 from kgbuild.host.delivery.packages import delivery_data, make_deb, make_rpm, source_date
-from kgbuild.host.system.input_files import read_input, read_packed
+from kgbuild.host.system.input_files import path_within, read_input, read_packed
 from kgbuild.limits import MODULE_BYTES
+from kgbuild.pipeline.delivery.provenance import read_signed
+from kgbuild.releases.manifest import MANIFEST, parse_manifest
 
 _DEPENDENCY = re.compile(r"[a-z0-9][a-z0-9.+-]+ \(= [0-9A-Za-z.+~:-]+\)")
 
@@ -74,33 +76,24 @@ def read_release_to_pack(folder: Path, kernel_package: str = "") -> list[ToPack]
     Raises UserError where it is none, or a file of it is not the one that its manifest names.
     """
 
-    place = folder / "manifest.json"
-    try:
-        manifest: dict[str, Any] = json.loads(read_input(place, MODULE_BYTES))
-        number = int(manifest["release"])
-        sums = {str(row["path"]): str(row["sha256"]) for row in manifest["files"]}
-        cves_of = {str(fix["id"]): [str(c) for c in fix["cves"]] for fix in manifest["fixes"]}
-        kernels = [row for row in manifest["kernels"] if row["module"] is not None]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"is no manifest of a release: {error!r}", place=str(place), remedy="give what kgbuild release wrote"
-        ) from error
+    place = folder / MANIFEST
+    manifest = parse_manifest(read_input(place, MODULE_BYTES), str(place))
+    number = manifest["release"]
+    sums = {row["path"]: row["sha256"] for row in manifest["files"]}
+    cves_of = {fix["id"]: fix["cves"] for fix in manifest["fixes"]}
+    kernels = [row for row in manifest["kernels"] if row["module"] is not None]
 
     def read(path: str) -> bytes:
-        if path.startswith("/") or ".." in path.split("/"):
+        full = path_within(folder, path)
+        if full is None:
             raise UserError(f"{path!r} leads out of the release", place=str(place), remedy="make the release again")
-        data = read_input(folder / path, MODULE_BYTES)
+        data = read_input(full, MODULE_BYTES)
         if hashlib.sha256(data).hexdigest() != sums.get(path):
             fact = "is not the file that the manifest names"
-            raise UserError(fact, place=str(folder / path), remedy="make the release again")
+            raise UserError(fact, place=str(full), remedy="make the release again")
         return data
 
-    try:
-        found = [_of_kernel(folder, row, number, cves_of, list(sums), read, kernel_package) for row in kernels]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"is no manifest of a release: {error!r}", place=str(place), remedy="give what kgbuild release wrote"
-        ) from error
+    found = [_of_kernel(folder, row, number, cves_of, list(sums), read, kernel_package) for row in kernels]
     if not found:
         raise UserError("has no module: there is nothing to pack", place=str(folder), remedy="see its manifest.json")
     return found
@@ -115,13 +108,12 @@ def _of_kernel(
     read: Callable[[str], bytes],
     kernel_package: str,
 ) -> ToPack:
-    """One row of a manifest's kernels. Raises KeyError, TypeError and the like where it is none."""
-    own = [fix for fix in row["fixes"] if fix.get("patch")]
-    cves = [cve for fix in own for cve in cves_of.get(str(fix["id"]), ())]
-    paths = [row.get("report"), row.get("proof"), row.get("vm"), *(fix["patch"] for fix in own)]
+    own = [fix for fix in row["fixes"] if fix["patch"]]
+    cves = [cve for fix in own for cve in cves_of.get(fix["id"], ())]
+    paths = [row["report"], row["proof"], row["vm"], *(fix["patch"] for fix in own)]
     paths += [path for path in files if path.startswith(f"{row['folder']}/") and path.endswith(".intoto.json")]
     documents = {_document_name(Path(path)): read(path) for path in paths if path}
-    data = read(str(row["module"]["path"]))
+    data = read(row["module"]["path"])
     facts = read_facts(data, str(folder / row["module"]["path"]), number, cves)
     return ToPack(facts, data, documents, _kernel_package(facts, kernel_package))
 
@@ -173,3 +165,31 @@ def pack(modules: Sequence[ToPack], *, deb: bool, rpm: bool, maintainer: str = M
         for package in packages_of(modules, debian=False):
             made.append(Packed(*make_rpm(package, epoch, maintainer), package.name, package.version))
     return made
+
+
+def statement_of_packages(made: Sequence[Packed], modules: Sequence[ToPack], maintainer: str) -> dict[str, Any]:
+    """The statement of packages that were just made."""
+    packages = [(one.name, one.data) for one in made]
+    return make_package_statement(packages, [(m.facts.name, m.module) for m in modules], maintainer, source_date())
+
+
+def check_packages(folder: Path, statements: Sequence[Path], certificate: Path | None) -> None:
+    """Hold the packages in a directory against statements, signed by a certificate's key where one is given. Raises
+    UserError for the first package that no statement names, and for a statement that can't be read."""
+    stated: dict[str, list[dict[str, str]]] = {}
+    for path in statements:
+        try:
+            one = read_package_statement(read_signed(path, certificate)[0])
+        except UserError as error:
+            raise UserError(error.fact, place=error.place or str(path), remedy=error.remedy) from error
+        for name in one:
+            stated.setdefault(name, []).append(one)
+    for package in sorted([*folder.glob("*.deb"), *folder.glob("*.rpm")]):
+        rows = stated.get(package.name, [])
+        if not rows:
+            remedy = "name the statement of its making too, or take it out of the directory"
+            raise UserError("is named by no --provenance", place=str(package), remedy=remedy)
+        data = read_input(package, MODULE_BYTES)
+        if not any(is_stated(package.name, data, row) for row in rows):
+            remedy = "make the package again, or take it out of the directory"
+            raise UserError("is not the package that --provenance names", place=str(package), remedy=remedy)

@@ -126,16 +126,23 @@ def read_provenance(path: Path, certificate: Path | None) -> tuple[Told, bool | 
     """What a file of --provenance says, and whether it is signed by a certificate's key (None: nobody asked). Raises
     UserError where it is not, or can't be read."""
     try:
-        text, signatures = open_envelope(read_input(path, MODULE_BYTES))
+        text, signed = read_signed(path, certificate)
         told = read_statement(text)
     except UserError as error:
-        raise UserError(error.fact, place=str(path), remedy=error.remedy) from error
+        raise UserError(error.fact, place=error.place or str(path), remedy=error.remedy) from error
+    return told, signed
+
+
+def read_signed(path: Path, certificate: Path | None) -> tuple[bytes, bool | None]:
+    """The statement in a file, and whether it is signed by a certificate's key (None: nobody asked). Raises UserError
+    where it is not, or can't be read."""
+    text, signatures = open_envelope(read_input(path, MODULE_BYTES))
     if certificate is None:
-        return told, None
+        return text, None
     if not any(is_blob_signed_by(preauthentication(text), one, certificate) for one in signatures):
         fact = f"is not signed by the key of {certificate}"
-        raise UserError(fact, place=str(path), remedy="give the certificate of who built it")
-    return told, True
+        raise UserError(fact, place=str(path), remedy="give the certificate of who made it")
+    return text, True
 
 
 def _options(told: Told, inputs: Sequence[Path], place: Path, jobs: int, offline: bool, mirror: str) -> Options:

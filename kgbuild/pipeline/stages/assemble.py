@@ -25,7 +25,7 @@ from kgbuild.host.link.kbuild_directory import module_directory
 from kgbuild.host.link.link import link_module
 from kgbuild.host.link.module_objects import wrapper_source, wrapper_symbols
 from kgbuild.host.modules.running import RunningKernel
-from kgbuild.kernel.feature_probes import CLEARS_LATE, TEXT_POKE, TEXT_POKE_SYMBOLS
+from kgbuild.kernel.feature_probes import CLEARS_LATE, TEXT_POKE, what_text_poke_needs
 from kgbuild.livepatch.cumulative import Patched, check_kernel, put_on_top
 from kgbuild.livepatch.data_handover import warn_of_lost_values
 from kgbuild.model import VMLINUX
@@ -158,7 +158,7 @@ def _for_backend(backend: Backend, output: OutObject, running: RunningKernel, re
 def check_writing(closure: Closure, clear_late: bool, features: frozenset[str]) -> None:
     """Raise Refused (K2-special) where the module has to write into its own code, and this kernel has no way to."""
     if (clear_late or closure.constants) and TEXT_POKE not in features:
-        fact = f"writing into the module's code needs {', '.join(TEXT_POKE_SYMBOLS)}, and one is missing in the kernel"
+        fact = f"writing into the module's code needs {what_text_poke_needs()}"
         raise Refused([Refusal("K2-special", ", ".join(closure.constants or closure.targets), fact)])
 
 

@@ -16,7 +16,8 @@ from kgbuild.host.compile.candidate_search import is_fixed
 from kgbuild.host.compile.unit_selection import choose_units
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.build_tools import tools_of
-from kgbuild.host.kernels.kbuild import check_compiler, find_compiler, load_unit_commands
+from kgbuild.host.kernels.kbuild import check_compiler, find_compiler
+from kgbuild.host.kernels.unit_listing import read_units
 from kgbuild.host.modules.images import name_modules
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.kernel.config import check_config
@@ -138,7 +139,7 @@ def prepare(chosen: KernelChosen, applied: PatchesApplied, tree: Kernel, run: Ru
     options = run.options
     with run.stage("units"):
         selection = choose_units(tree, applied.patches, run.cache, run.observer, options.jobs, options.max_units)
-        commands = load_unit_commands(tree, selection.because)
+        commands = read_units(tree, selection.because)
     refusals = [*applied.patches.refusals, *selection.refusals]
     made = [unit for source in sorted(commands) for unit in commands[source]]
     units = tuple(unit for unit in made if not is_fixed(unit))

@@ -64,9 +64,9 @@ def prove_pulled(prepared: Prepared, proven: Proven, needs: Mapping[str, Sequenc
     """The proven units, extended by units that the patch does not touch but whose functions come along. `needs`: the
     reasons, by source. Their patched objects are their originals. Raises Refused for a unit that this kernel does not
     have."""
-    from kgbuild.host.kernels.kbuild import load_unit_commands
+    from kgbuild.host.kernels.unit_listing import read_units
 
-    commands = load_unit_commands(prepared.tree, needs)
+    commands = read_units(prepared.tree, needs)
     lost = sorted(source for source in needs if not commands.get(source) or source in proven.pulled)
     if lost:
         raise Refused(

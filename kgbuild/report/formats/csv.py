@@ -21,4 +21,4 @@ def render_csv(answer: Answer, unicode: bool) -> Iterator[str]:
     yield from out.getvalue().splitlines()
 
 
-CSV = Format("csv", render_csv)
+OFFERED = (Format("csv", render_csv),)

@@ -41,4 +41,4 @@ def render_dot(answer: Answer, unicode: bool) -> Iterator[str]:
         yield from render_drawing(answer.drawing())
 
 
-DOT = Format("dot", render_dot)
+OFFERED = (Format("dot", render_dot),)

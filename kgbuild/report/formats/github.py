@@ -35,4 +35,4 @@ def render_github(answer: Answer, unicode: bool) -> Iterator[str]:
     yield f"::notice title=kgbuild::{_data(said)}"
 
 
-GITHUB = Format("github", render_github, of_data=True)
+OFFERED = (Format("github", render_github, of_data=True),)

@@ -34,4 +34,4 @@ def render_graphml(answer: Answer, unicode: bool) -> Iterator[str]:
         yield from render_graph(answer.graph())
 
 
-GRAPHML = Format("graphml", render_graphml)
+OFFERED = (Format("graphml", render_graphml),)

@@ -22,3 +22,4 @@ def render_json(answer: Answer, unicode: bool) -> Iterator[str]:
 
 
 JSON = Format("json", render_json, of_data=True)
+OFFERED = (JSON,)

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
-from xml.sax.saxutils import escape, quoteattr
 
 from kgbuild.report.formats.answer import Answer, Format
 from kgbuild.report.formats.findings import ERROR, Finding, command_of, findings_of, kernel_name, outcome_of
@@ -36,9 +36,9 @@ def render_junit(answer: Answer, unicode: bool) -> Iterator[str]:
     counts = {ended: sum(case.ended == ended for case in cases) for ended in (FAILED, BROKEN, SKIPPED)}
     seconds = sum(case.seconds for case in cases)
     attributes = (
-        f"name={_attribute(suite)} tests={quoteattr(str(len(cases)))} failures={quoteattr(str(counts[FAILED]))} "
-        f"errors={quoteattr(str(counts[BROKEN]))} skipped={quoteattr(str(counts[SKIPPED]))} "
-        f"time={quoteattr(f'{seconds:.3f}')}"
+        f"name={_attribute(suite)} tests={_attribute(str(len(cases)))} failures={_attribute(str(counts[FAILED]))} "
+        f"errors={_attribute(str(counts[BROKEN]))} skipped={_attribute(str(counts[SKIPPED]))} "
+        f"time={_attribute(f'{seconds:.3f}')}"
     )
     yield '<?xml version="1.0" encoding="UTF-8"?>'
     yield f"<testsuites {attributes}>"
@@ -53,7 +53,7 @@ def render_junit(answer: Answer, unicode: bool) -> Iterator[str]:
 
 def _case(case: Case) -> Iterator[str]:
     named = f"classname={_attribute(case.group)} name={_attribute(case.name)}"
-    head = f"  <testcase {named} time={quoteattr(f'{case.seconds:.3f}')}"
+    head = f"  <testcase {named} time={_attribute(f'{case.seconds:.3f}')}"
     if case.ended == PASSED:
         yield head + ("/>" if not case.text else f"><system-out>{_text(case.text)}</system-out></testcase>")
         return
@@ -117,11 +117,13 @@ def _clean(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    return escape(_clean(text))
+    return html.escape(_clean(text), quote=False)
 
 
 def _attribute(text: str) -> str:
-    return quoteattr(" ".join(_clean(text).split("\n")))
+    # a parser makes a blank of a tab, and would of a carriage return (XML 1.0, 3.3.3)
+    plain = html.escape(" ".join(_clean(text).split("\n")))
+    return '"' + plain.replace("\t", "&#9;").replace("\r", "&#13;") + '"'
 
 
-JUNIT = Format("junit", render_junit, of_data=True)
+OFFERED = (Format("junit", render_junit, of_data=True),)

@@ -147,4 +147,4 @@ def _digests(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"- kernel {code_of(kernel['build_id'])}"
 
 
-MARKDOWN = Format("markdown", render_markdown, of_data=True)
+OFFERED = (Format("markdown", render_markdown, of_data=True),)

@@ -53,4 +53,4 @@ def render_mermaid(answer: Answer, unicode: bool) -> Iterator[str]:
         yield from render_flowchart(answer.drawing())
 
 
-MERMAID = Format("mermaid", render_mermaid)
+OFFERED = (Format("mermaid", render_mermaid),)

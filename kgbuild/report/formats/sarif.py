@@ -73,4 +73,4 @@ def _reference(path: str) -> str:
     return "".join(chr(byte) if chr(byte) in _PLAIN else f"%{byte:02X}" for byte in raw)
 
 
-SARIF = Format("sarif", render_sarif, of_data=True)
+OFFERED = (Format("sarif", render_sarif, of_data=True),)

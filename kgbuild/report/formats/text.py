@@ -15,3 +15,4 @@ def render_text(answer: Answer, unicode: bool) -> Iterator[str]:
 
 
 TEXT = Format("text", render_text)
+OFFERED = (TEXT,)

@@ -18,4 +18,4 @@ def _format(name: str) -> Format:
     return Format(name, render)
 
 
-VEX_FORMATS = tuple(_format(name) for name in ("openvex", "csaf", "osv"))
+OFFERED = tuple(_format(name) for name in ("openvex", "csaf", "osv"))

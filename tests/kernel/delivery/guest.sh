@@ -11,12 +11,27 @@ grep release-3 /proc/version || fail "release 3"
 [ ! -e /sys/module/livepatch_2 ] || fail "the older module"
 lp status || fail covered
 lp status --json
+lp status --json | grep '"taint_flags": "[A-Z]*OEK"' || fail "taint of the kernel"
 lp load /files/livepatch-2.ko >/dev/null || fail "load of the older one"
 lp rollback || fail rollback
 grep release /proc/version && fail "as it was"
 lp install /files/livepatch-3.ko || fail again
 lp boot || fail boot
 lp booted || fail booted
+mkdir /tmp/kept
+mv /var/lib/livepatch/* /tmp/kept
+mount -t tmpfs -o size=8k full /var/lib/livepatch
+lp install /files/livepatch-2.ko; [ $? = 3 ] || fail "a full disk"
+[ -z "$(ls /var/lib/livepatch/*/)" ] || fail "half an installation"
+umount /var/lib/livepatch
+mv /tmp/kept/* /var/lib/livepatch
+grep release-3 /proc/version || fail "after a full disk"
+umount -l /sys
+for words in status "load /files/livepatch-2.ko" unload rollback boot; do
+    lp $words; [ $? = 3 ] || fail "$words without /sys"
+done
+mount -t sysfs sysfs /sys
+lp status || fail "with /sys again"
 mkfifo /tmp/pipe
 cat /tmp/pipe >/dev/null &
 exec 5>/tmp/pipe

@@ -30,6 +30,10 @@ KERNEL_NAME = os.environ.get("KGBUILD_TEST_KERNEL", "debian:newest-6.1-cloud")
 NEWER_NAME = os.environ.get("KGBUILD_TEST_NEWER_KERNEL", "debian:newest-6.12-deb12-cloud")
 
 
+# Kernels of other releases of Debian: make test-all
+WANTED = os.environ.get("KGBUILD_TEST_SUITES", "").split()
+
+
 @dataclass(frozen=True)
 class Ran:
     """What one run of the command left."""

@@ -10,12 +10,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from kgbuild.delivery.patch_facts import read_facts
-from tests.support.live_kernel import RELEASE, SHELLS, LiveKernel, module_bytes
+from tests.support.live_kernel import RELEASE, SCRIPT, SHELLS, LiveKernel, module_bytes
 
 BOTH = pytest.mark.parametrize("shell", sorted(SHELLS))
+ROOT = Path(__file__).resolve().parents[3]
+DOCUMENT = json.loads((ROOT / "docs/schema/livepatch-1.json").read_text())
+STATUS = DOCUMENT["properties"]["status"]["oneOf"][1]
 
 
 @pytest.fixture
@@ -41,6 +45,8 @@ def status(kernel: LiveKernel, shell: str) -> dict[str, object]:
     ran = kernel.run(shell, "status", "--json")
     found: dict[str, object] = json.loads(ran.stdout)
     assert ran.returncode == {"covered": 0, "not-covered": 1, "in-transition": 4}[str(found["state"])], ran.stderr
+    assert found.pop("schema") == "kgbuild-livepatch-status-1"
+    jsonschema.validate(found, STATUS)  # every state that a test comes to
     return found
 
 
@@ -126,8 +132,6 @@ def test_stalled_is_shown_and_taken_back(kernel: LiveKernel, files: Path, shell:
 @BOTH
 def test_older_kernels_are_asked_for_their_signal(kernel: LiveKernel, files: Path, shell: str, tmp_path: Path) -> None:
     script = tmp_path / "livepatch"
-    from tests.support.live_kernel import SCRIPT
-
     script.write_text(SCRIPT.read_text().replace("SIGNAL_AFTER=15", "SIGNAL_AFTER=1"))
     kernel.slow.add("livepatch_2")
     argv = [*SHELLS[shell], str(script), "load", str(files / "livepatch-2.ko"), "--timeout", "20"]
@@ -472,3 +476,83 @@ def test_unload_that_stalls_leaves_it_in_force(kernel: LiveKernel, files: Path, 
     assert process.returncode == 1
     assert "sleeper 10" in said and "stays in force" in said
     assert kernel.patches == {"livepatch_2": "10"}
+
+
+@BOTH
+def test_what_was_installed_last_is_what_boots_load(kernel: LiveKernel, files: Path, shell: str) -> None:
+    """A package that is downgraded, and modules without a release."""
+    for number, data in ((n, module_bytes(f"livepatch_{n}")) for n in (4, 5)):
+        (files / f"livepatch-{number}.ko").write_bytes(data)
+        (files / f"livepatch-{number}.info").write_text(f"release={number}\n")
+    for number in (3, 4, 5, 2):
+        assert kernel.run(shell, "install", files / f"livepatch-{number}.ko").returncode == 0
+        assert kernel.patches == {f"livepatch_{number}": "10"}
+        assert status(kernel, shell)["installed"] == f"livepatch_{number}"
+    store = kernel.root / "var/lib/livepatch" / RELEASE
+    assert sorted(p.name for p in store.glob("*.ko")) == ["livepatch_2.ko", "livepatch_4.ko", "livepatch_5.ko"]
+    assert kernel.run(shell, "install", files / "livepatch-5.ko").returncode == 0
+    assert status(kernel, shell)["installed"] == "livepatch_5"
+    assert kernel.run(shell, "remove", RELEASE).returncode == 0
+    for name in ("second", "first"):
+        (files / f"{name}.ko").write_bytes(module_bytes(name))
+        assert kernel.run(shell, "install", files / f"{name}.ko").returncode == 0
+        assert status(kernel, shell)["installed"] == name
+
+
+@BOTH
+def test_status_of_every_state(kernel: LiveKernel, files: Path, shell: str) -> None:
+    """disabled, being disabled, coming into force; several; replaced; a target that comes later; no object yet."""
+    kernel.end()  # what is written here stays
+    place = kernel.root / "sys/kernel/livepatch"
+    rows = {"off": "00", "leaves": "01", "comes": "11", "is": "10", "other": "10"}
+    for name, (enabled, moving) in rows.items():
+        (place / name / "ext4" / "f,1").mkdir(parents=True)
+        (place / name / "transition").write_text(f"{moving}\n")
+        (place / name / "enabled").write_text(f"{enabled}\n")
+    (place / "empty").mkdir()
+    (place / "empty/enabled").write_text("0\n")
+    found = status(kernel, shell)
+    assert found["state"] == "in-transition"
+    assert {p["name"]: p["state"] for p in found["patches"]} == {  # type: ignore[attr-defined]
+        "off": "disabled",
+        "leaves": "being-disabled",
+        "comes": "coming-into-force",
+        "is": "in-force",
+        "other": "in-force",
+        "empty": "disabled",
+    }
+    said = kernel.run(shell, "status").stdout
+    assert "leaves  being disabled" in said and said.count("waits for ext4") == 5
+
+
+@BOTH
+def test_an_insmod_that_a_killed_run_left_is_waited_for(kernel: LiveKernel, files: Path, shell: str) -> None:
+    kernel.write("sys/module/livepatch_2/initstate", "coming\n")
+    with subprocess.Popen(kernel.argv(shell, "load", files / "livepatch-2.ko"), env=kernel.env, **QUIET) as process:
+        until(lambda: list((kernel.root / "run/livepatch").glob("lock.*")))
+        time.sleep(0.3)
+        assert process.poll() is None and kernel.log == []
+        (kernel.root / "sys/module/livepatch_2/initstate").unlink()
+        (kernel.root / "sys/module/livepatch_2").rmdir()
+        assert process.wait() == 0
+    assert kernel.patches == {"livepatch_2": "10"}
+
+
+@BOTH
+def test_nobody_hears_and_no_path(kernel: LiveKernel, files: Path, shell: str) -> None:
+    """Standard output is full, PATH has no place of system programs, the locale is another."""
+    env = {**kernel.env, "PATH": "/usr/bin", "LC_ALL": "C.UTF-8", "LANG": "de_DE.UTF-8", "CDPATH": "/", "ENV": "/none"}
+    with Path("/dev/full").open("w") as full:
+        argv = kernel.argv(shell, "load", files / "livepatch-2.ko")
+        ran = subprocess.run(argv, env=env, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert ran.returncode == 0 and kernel.patches == {"livepatch_2": "10"}
+
+
+def test_shellcheck_finds_nothing() -> None:
+    """For a POSIX shell: what dash and busybox do not have is a finding too. (SC1091: Debian's init functions.)"""
+    folder = SCRIPT.parent
+    files = [SCRIPT, folder / "livepatch.init", folder / "livepatch-booted.init"]
+    ran = subprocess.run(
+        ["shellcheck", "-s", "sh", "-e", "SC1091", *files], capture_output=True, text=True, check=False
+    )
+    assert ran.stdout == ""

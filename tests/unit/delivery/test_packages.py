@@ -161,6 +161,12 @@ def test_apt_and_dnf_read_the_repository(dist: Path, tmp_path: Path) -> None:
     assert f"{NAME}-0:10-1.x86_64\n" in said and f"{NAME}-0:2-1.x86_64\n" in said
 
 
+def kernel_row(**changes: Any) -> dict[str, Any]:
+    """A kernel's row of a manifest."""
+    names = {"kernel": RELEASE, "requested": RELEASE, "version": "1", "folder": RELEASE}
+    return {**names, "fixes": [], "module": None, "report": None, "proof": None, "vm": None, **changes}
+
+
 def release_folder(folder: Path, **changes: Any) -> Path:
     """A release as docs/releases.md describes it, with one kernel that has a module and one that has none."""
     top = folder / "release-3"
@@ -173,26 +179,27 @@ def release_folder(folder: Path, **changes: Any) -> Path:
     }
     for path, data in files.items():
         (top / path).write_bytes(data)
+    about = {"subject": "", "commit": "", "release": 1, "inputs": []}
     fixes = [
-        {"id": "CVE-2026-11111", "cves": ["CVE-2026-11111"]},
-        {"id": "other", "cves": ["CVE-2026-99999"]},
+        {"id": "CVE-2026-11111", "cves": ["CVE-2026-11111"], **about},
+        {"id": "other", "cves": ["CVE-2026-99999"], **about},
     ]
     row = {
         "folder": RELEASE,
         "fixes": [
-            {"id": "CVE-2026-11111", "patch": f"{RELEASE}/CVE-2026-11111.patch"},
-            {"id": "other", "patch": None},
+            {"id": "CVE-2026-11111", "state": "affected", "fact": "", "patch": f"{RELEASE}/CVE-2026-11111.patch"},
+            {"id": "other", "state": "fixed", "fact": "", "patch": None},
         ],
-        "module": {"path": f"{RELEASE}/livepatch-3.ko"},
+        "module": {"path": f"{RELEASE}/livepatch-3.ko", "name": "livepatch_3", "sha256": ""},
         "report": f"{RELEASE}/report.json",
         "proof": f"{RELEASE}/proof.json",
-        "vm": None,
     }
     manifest = {
         "schema": "kgbuild/release/1",
         "release": 3,
+        "replace": True,
         "fixes": fixes,
-        "kernels": [row, {"folder": "x", "fixes": [], "module": None}],
+        "kernels": [kernel_row(**row), kernel_row(folder="x")],
         "files": [{"path": p, "sha256": hashlib.sha256(d).hexdigest(), "bytes": len(d)} for p, d in files.items()],
         **changes,
     }
@@ -226,7 +233,7 @@ def test_a_broken_manifest(tmp_path: Path, changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd"])
 def test_a_manifest_that_leads_out(tmp_path: Path, path: str) -> None:
-    rows = [{"folder": RELEASE, "fixes": [], "module": {"path": path}, "report": None, "proof": None, "vm": None}]
+    rows = [kernel_row(module={"path": path, "name": "x", "sha256": ""})]
     with pytest.raises(UserError, match="leads out"):
         read_release_to_pack(release_folder(tmp_path, kernels=rows))
 

@@ -71,6 +71,7 @@ class FakeImage:
 
     obj = SimpleNamespace(sections=())
     section = ".text"
+    copied: tuple[int, int] | None = None  # where code is that lies in data
 
     def __init__(self, code: bytes, replaced: list[tuple[int, int]]) -> None:
         self.code = code
@@ -84,6 +85,10 @@ class FakeImage:
 
     def section_at(self, address: int) -> str:
         return self.section if START <= address < START + len(self.code) else ""
+
+    def named(self, name: str) -> list[SimpleNamespace]:
+        ends = {"__relocate_kernel_start": 0, "__relocate_kernel_end": 1}
+        return [SimpleNamespace(value=self.copied[ends[name]])] if self.copied else []
 
     def table(self, section: str) -> tuple[int, bytes] | None:
         return (TABLE, self.entries) if section == ".altinstructions" else None
@@ -115,6 +120,18 @@ def test_code_is_replaced_in_any_section_of_code(section: str) -> None:
     image.section = section
     found = StableCode(ARCH, image).of(BoundSymbol("vmlinux", "f", 0, "function", section, START, 2, ""))
     assert found.ranges == ((1, 1),)
+
+
+@pytest.mark.parametrize(("start", "believed"), [(START, True), (START + 1, False)])
+def test_code_that_kexec_copies_lies_in_data(start: int, believed: bool) -> None:
+    image: Any = FakeImage(bytes.fromhex("5555"), [(0, 1)])
+    image.section, image.copied = ".data", (start, START + 2)
+    place = BoundSymbol("vmlinux", "f", 0, "function", ".data", START, 2, "")
+    if believed:
+        assert StableCode(ARCH, image).of(place).ranges == ((1, 1),)
+        return
+    with pytest.raises(ToolError, match="fit 0 of the known sizes"):
+        StableCode(ARCH, image).of(place)
 
 
 def test_a_table_cut_in_an_entry_is_not_believed() -> None:

@@ -23,7 +23,7 @@ OLD = ProbeEvidence(
 )
 NEW = ProbeEvidence(
     config=frozenset({"CONFIG_X86_KERNEL_IBT=y", "CONFIG_KPROBES=y", "CONFIG_LIVEPATCH=y", "CONFIG_KGRAFT=y"}),
-    has_symbol={"clear_relocate_add", *feature_probes.TEXT_POKE_SYMBOLS, "text_poke", "text_mutex"}.__contains__,
+    has_symbol={"clear_relocate_add", *feature_probes.TEXT_POKE_SYMBOLS, *feature_probes.SYNCS}.__contains__,
     source={
         feature_probes.MODPOST_SOURCE: GETOPT.format("ei:MmnT:to:au:WwENd:"),
         feature_probes.MODULE_COMMON_SOURCE: "#include <linux/module.h>",
@@ -56,7 +56,7 @@ def test_a_newer_one_says_yes_to_all() -> None:
     ("field", "names"),
     [
         ("config", {feature_probes.INDIRECT_BRANCHES, feature_probes.LIVEPATCH}),
-        ("has_symbol", {feature_probes.CLEARS_LATE, feature_probes.TEXT_POKE}),
+        ("has_symbol", {feature_probes.CLEARS_LATE, feature_probes.TEXT_POKE, feature_probes.SYNC_EACH_CPU}),
         ("objtool", {feature_probes.DELAYED_OBJTOOL}),
         (
             "source",
@@ -92,8 +92,19 @@ def test_each_answer_comes_from_its_own_evidence(field: str, names: set[str]) ->
 @pytest.mark.parametrize("missing", feature_probes.TEXT_POKE_SYMBOLS)
 def test_all_that_writing_into_code_needs_must_be_there(missing: str) -> None:
     kernel = replace(NEW, has_symbol=lambda name: name != missing)
-    kgraft = {feature_probes.KGRAFT} if missing != "text_poke_sync" else set()
-    assert probe(kernel) == {p.name for p in PROBES} - {feature_probes.TEXT_POKE} - kgraft
+    assert probe(kernel) == {p.name for p in PROBES} - {feature_probes.TEXT_POKE, feature_probes.KGRAFT}
+
+
+@pytest.mark.parametrize("name", feature_probes.SYNCS)
+def test_either_name_of_what_makes_cpus_see_code_will_do(name: str) -> None:
+    features = probe(replace(OLD, has_symbol={*feature_probes.TEXT_POKE_SYMBOLS, name}.__contains__))
+    assert feature_probes.TEXT_POKE in features
+    assert feature_probes.text_poke_symbols(features) == (*feature_probes.TEXT_POKE_SYMBOLS, name)
+
+
+def test_code_can_not_be_written_where_neither_name_is_there() -> None:
+    features = probe(replace(OLD, has_symbol=set(feature_probes.TEXT_POKE_SYMBOLS).__contains__))
+    assert feature_probes.TEXT_POKE not in features
 
 
 def test_the_builtin_command_is_the_module_one_without_module() -> None:

@@ -18,6 +18,7 @@ from playwright.sync_api import Browser
 
 from kgbuild.cli.main import main
 from kgbuild.cli.review.pages import make_page
+from kgbuild.report.formats import FOR_REVIEW
 from kgbuild.report.page.view import page_of
 from tests.support.browser import SCHEMES, WIDTHS, Shown, chromium
 from tests.support.injections import INJECTIONS, MARK, hostile
@@ -253,3 +254,16 @@ def test_what_is_no_report_is_said_so(tmp_path: Path, monkeypatch: pytest.Monkey
     done = run("a.json")
     assert done.exit_code != 0 and type(done.exception).__name__ == "UserError", done.exception
     assert not Path("a.html").exists()
+
+
+@pytest.mark.parametrize("form", FOR_REVIEW)
+@pytest.mark.parametrize(
+    "change", [{"errors": True}, {"exit_status": ""}, {"consistency": [1]}, {"errors": [{}]}, {"refusals": {"a": 1}}]
+)
+def test_no_form_is_made_of_what_is_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], form: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.json").write_text(json.dumps({**PAGES["refused"][0], "errors": [], **change}))
+    done = run("a.json", "--format", form)
+    assert done.exit_code == 0 or type(done.exception).__name__ == "UserError", done.exception

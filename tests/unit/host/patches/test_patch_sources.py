@@ -78,6 +78,7 @@ def test_a_quilt_series_in_each_form(tmp_path: Path) -> None:
         ("../out.patch\n", "leads out of the directory"),
         ("/etc/passwd\n", "leads out of the directory"),
         ("link.patch\n", "leads out of the directory"),
+        ("a\0b.patch\n", "leads out of the directory"),
         ("one.patch -R\n", "in reverse"),
         ("one.patch --fuzz\n", "is not known"),
         ("one.patch\none.patch\n", "listed twice"),
