@@ -11,6 +11,7 @@ import click
 from kgbuild.cli import options
 from kgbuild.cli.contract.commands import KgbuildCommand
 from kgbuild.cli.releases.matrix import shown
+from kgbuild.cli.releases.pages import html_option, kernel_files, write_pages
 from kgbuild.cli.releases.shared import directory_option, kernels_option
 from kgbuild.report.formats import Answer
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--dask", metavar="ADDRESS", help="Run the jobs on this Dask scheduler, or on one of this machine (local)."
 )
+@html_option
 @options.jobs_option
 @options.tool_options
 @options.common_options()
@@ -47,6 +49,7 @@ def release(
     accel: str,
     timeout: int,
     dask: str | None,
+    html: Path | None,
     jobs: int,
     tools: ToolChoice,
     common: options.Common,
@@ -97,6 +100,7 @@ def release(
         context.exit(_refuse(common, number, error.rows, error.exit_code))
         return
     manifest = made.manifest
+    write_pages(html, manifest, kernel_files(made.run.graph.results.values()), common)
     packed = pack_release(directory, number)
     if packed:
         options.write_directory(root / packed.output, packed.files)
