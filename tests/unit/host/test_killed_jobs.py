@@ -25,6 +25,7 @@ from kgbuild.releases.job_graph import ACQUIRE, AFFECTED, BUILD, DONE, IMPACT, S
 
 KERNELS = ("debian:1", "debian:2", "debian:3")
 FIXES = ("a", "b")
+_LONG = 900  # seconds, for a machine that has much else to do
 
 
 def act(job: Job) -> JobResult:
@@ -57,10 +58,10 @@ def plan(note: Path, kernels: Sequence[str] = KERNELS) -> Plan:
     return Plan(directory, list(fixes.values()), kernels, True, True, str(note))
 
 
-def go(note: Path, kind: str, kernels: Sequence[str]) -> None:
+def go(note: Path, kind: str, slots: int, kernels: Sequence[str]) -> None:
     """A run with workers of its own. Every job has its result; those that were killed were begun twice."""
     workers: Workers[Job, JobResult] = (
-        LocalWorkers(act, 3, (__name__,)) if kind == "local" else DaskWorkers(act, "local", 3)
+        LocalWorkers(act, slots, (__name__,)) if kind == "local" else DaskWorkers(act, "local", slots)
     )
     run = run_matrix(plan(note, kernels), workers, ResultStore(note.parent))
     assert matrix_status(run) == 0 and not run.stopped
@@ -76,25 +77,25 @@ def go(note: Path, kind: str, kernels: Sequence[str]) -> None:
     note.with_suffix(".json").write_text(json.dumps(rows, sort_keys=True))
 
 
-def run_at_once(*runs: tuple[Path, str, Sequence[str]]) -> None:
+def run_at_once(*runs: tuple[Path, str, int, Sequence[str]]) -> None:
     """Each run in a process of its own."""
     processes = [multiprocessing.get_context("spawn").Process(target=go, args=run) for run in runs]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(240)
+        process.join(_LONG)
     assert [process.exitcode for process in processes] == [0] * len(runs)
 
 
 @pytest.mark.parametrize("kind", ["local", "dask"])
 def test_a_worker_is_killed_in_each_phase(tmp_path: Path, kind: str) -> None:
-    run_at_once((tmp_path / "begun", kind, KERNELS))
+    run_at_once((tmp_path / "begun", kind, 3, KERNELS))
 
 
 def test_two_schedulers_and_one_directory(tmp_path: Path) -> None:
     """Both come to the same, and leave one whole result a job."""
     notes = [tmp_path / name for name in ("one", "other")]
-    run_at_once(*((note, "dask", KERNELS[::2]) for note in notes))
+    run_at_once(*((note, "dask", 1, KERNELS[::2]) for note in notes))
     one, other = (note.with_suffix(".json").read_text() for note in notes)
     assert one == other
     kept = list((tmp_path / ".kgbuild" / "matrix").iterdir())
