@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -333,3 +334,14 @@ def test_a_merge_that_conflicts_is_no_patch(run: Run, directory: Path, tmp_path:
     before = sorted(directory.rglob("*"))
     ran = run("backport", "CVE-2026-12345", "--kernel", "local:tiny", "-C", "d", "--git", "linux")
     assert ran.exit_code == 1 and "are not there" in ran.output and sorted(directory.rglob("*")) == before
+
+
+def test_the_table_as_a_page_with_what_stands_against_it(run: Run, directory: Path, tmp_path: Path) -> None:
+    kernels(directory, "local:tiny", "local:gone")
+    ran = run("matrix", "-C", "d", "--build", "--html", "table.html")
+    assert ran.exit_code in (1, 5), ran.output
+    page = (tmp_path / "table.html").read_text()
+    assert 'type="search" data-filter="table"' in page and "no such kernel was added" in page
+    assert "local:gone" in page and "CVE-2026-12345" in page
+    links = re.findall(r'href="([^"#]+)"', page)
+    assert all((tmp_path / link).is_file() for link in links)
