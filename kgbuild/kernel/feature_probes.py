@@ -104,7 +104,7 @@ SEEN = (
     SeenDifference(
         "the linker script for modules merges .text.*, .data.* and .rodata.*",
         "its text",
-        "rows before these keep apart what verify and the loader tell by its section: kgbuild's tables, what is resolved "
+        "rows before these keep apart what verify and the loader tell by its section: tables of ours, what is resolved "
         "first, slots and stubs",
         "7.0",
     ),
