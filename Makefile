@@ -35,7 +35,7 @@ MODULE := $(RESULTS)/livepatch-proc-version.ko
 #   dash openssl gnupg softhsm2 ... lintian rpm createrepo-c apt-utils dnf   packages, repositories, signatures
 #   chromium fonts-dejavu-core     the tests look at pages
 #   man-db zsh fish                the tests try man pages and completions
-#   cpio patch git bsdutils util-linux   what the tests hold ours against, so that none is passed over
+#   cpio patch git bsdutils util-linux   what the tests compare ours with
 PACKAGES := \
 	bubblewrap debian-archive-keyring \
 	gcc-12 binutils make \

@@ -60,8 +60,9 @@ def show(
       kgbuild cache show
     """
     from kgbuild.host.kernels.cache_space import survey
-    from kgbuild.host.system.cache import Cache, readable_size
+    from kgbuild.host.system.cache import Cache
     from kgbuild.report.cache_space import day_and_time, space_record
+    from kgbuild.shown_text import readable_size
 
     space = survey(Cache())
 
@@ -119,8 +120,9 @@ def prune(
       kgbuild cache prune --to 20G --dry-run
     """
     from kgbuild.host.kernels.cache_space import prune as prune_cache
-    from kgbuild.host.system.cache import Cache, readable_size
+    from kgbuild.host.system.cache import Cache
     from kgbuild.report.cache_space import prune_record
+    from kgbuild.shown_text import readable_size
 
     if older is None and to is None:
         raise click.UsageError("say what may go: --older TIME, --to SIZE, or both")

@@ -119,8 +119,9 @@ def list_(
     Example:
       kgbuild kernel list
     """
-    from kgbuild.host.system.cache import Cache, readable_size
+    from kgbuild.host.system.cache import Cache
     from kgbuild.pipeline.kernels import list_kernels
+    from kgbuild.shown_text import readable_size
 
     cache = Cache()
     rows = list_kernels(cache)

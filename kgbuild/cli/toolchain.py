@@ -37,9 +37,10 @@ def list_(
     Example:
       kgbuild toolchain list
     """
-    from kgbuild.host.system.cache import Cache, readable_size
+    from kgbuild.host.system.cache import Cache
     from kgbuild.pipeline.toolchains import list_toolchains
     from kgbuild.report.documents import schema_name
+    from kgbuild.shown_text import readable_size
 
     cache = Cache()
     rows = list_toolchains(cache)
@@ -134,9 +135,10 @@ def remove(
     Example:
       kgbuild toolchain remove 3f2a
     """
-    from kgbuild.host.system.cache import Cache, readable_size
+    from kgbuild.host.system.cache import Cache
     from kgbuild.pipeline.toolchains import remove_toolchains
     from kgbuild.report.documents import schema_name
+    from kgbuild.shown_text import readable_size
 
     output = common.output()
     removed = remove_toolchains(Cache(), keys)

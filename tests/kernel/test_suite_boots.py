@@ -17,7 +17,7 @@ from tests.support.booting.cases import (
     HERE,
     WANTED,
     Built,
-    Case,
+    KernelCase,
     build_cases,
     check_report,
     check_works,
@@ -26,7 +26,7 @@ from tests.support.booting.cases import (
 )
 
 FILES = ("cases/cases.toml", "features/features.toml", "cases/newer.toml", "cases/suites.toml")
-KNOWN: dict[str, Case] = {}
+KNOWN: dict[str, KernelCase] = {}
 for _case in [one for file in FILES for one in load_cases(HERE / file)]:
     _like = KNOWN[_case.fields["like"]].fields if "like" in _case.fields else {}
     KNOWN[_case.name] = replace(_case, fields={**_like, **_case.fields})
@@ -71,7 +71,7 @@ class Suite:
     booted: TestRun
 
 
-def case_of(name: str) -> Case:
+def case_of(name: str) -> KernelCase:
     plain = name.removesuffix("-kallsyms")
     case = KNOWN[plain]
     if plain == name:
