@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from elftools.common.exceptions import ELFError
+from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 
 from kgbuild.host.compile.assembler import PERL
@@ -67,7 +68,7 @@ def _digest(root: Path, programs: Sequence[Path], states: Sequence[tuple[str, in
 def _needed(path: Path) -> Iterator[str]:
     with path.open("rb") as stream:
         dynamic = ELFFile(stream).get_section_by_name(".dynamic")
-        for tag in dynamic.iter_tags() if dynamic is not None else ():
+        for tag in dynamic.iter_tags() if isinstance(dynamic, DynamicSection) else ():
             if tag.entry.d_tag == "DT_NEEDED":
                 yield str(tag.needed)
 
