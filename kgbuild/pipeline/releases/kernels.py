@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from kgbuild.errors import KgbuildError, UserError
+from kgbuild.host.kernels.acquire import find_kernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import KernelId
 from kgbuild.pipeline.kernels import search_kernels
@@ -19,6 +21,20 @@ def names_of(kernel: KernelId, requested: str = "") -> tuple[str, ...]:
     it was asked for."""
     own = (kernel.name, kernel.release, f"{kernel.name}={kernel.version}", requested)
     return tuple(dict.fromkeys(name for name in own if name))
+
+
+def known_as(kernel: KernelId, patterns: Iterable[str]) -> tuple[str, ...]:
+    """Those of these names that mean the kernel though they are not its own: `debian:newest-6.1-cloud` is the kernel
+    that it was when the archive was last asked, or the newest one in the cache."""
+    out = []
+    for name in dict.fromkeys(patterns):
+        if is_pattern(name):
+            continue
+        with suppress(KgbuildError):  # a name of a distribution that is not known means no kernel
+            found = find_kernel(name) or find_kernel(name, offline=True)
+            if found is not None and found.id.build_id == kernel.build_id:
+                out.append(name)
+    return tuple(out)
 
 
 def choose_kernels(
