@@ -68,6 +68,9 @@ def show(
 
     def lines(unicode: bool) -> Iterator[str]:
         del unicode
+        if common.quiet:
+            yield f"{space.root}  {readable_size(space.total)}"
+            return
         yield space.root
         for entry in space.kernels:
             marks = ["in use"] if entry.in_use else [f"used {day_and_time(entry.last_used)[:10]}"]
@@ -91,7 +94,7 @@ def show(
                 yield f"  {readable_size(size):>8}  {what}"
         yield f"  {readable_size(space.total):>8}  in all"
 
-    common.deliver(Answer(lambda: space_record(space), lines), unless_quiet=True)
+    common.deliver(Answer(lambda: space_record(space), lines))
 
 
 @cache.command()

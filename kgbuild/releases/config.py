@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kgbuild.errors import UserError
+from kgbuild.releases.config_names import name_faults
 from kgbuild.releases.toml_places import Key, Place, parse_toml
 from kgbuild.shown_text import printable
 
@@ -35,8 +36,7 @@ _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
 class Kind:
     """What a key may hold.
 
-    type     "string", "integer", "boolean", "array" (of `items`), "table" (of `keys`), "map" (any name to `items`),
-             "any"
+    type     "string", "integer", "boolean", "array" (of `items`), "table" (of `keys`), "map" (any name to `items`)
     pattern  what a string must match as a whole; `about` says it in words
     """
 
@@ -51,7 +51,6 @@ class Kind:
 
 _NAMES = Kind("array", items=Kind("string", _KERNEL, "the name, pattern or @group of a kernel"))
 _IDS = Kind("array", items=Kind("string", _ID, "the id of a fix"))
-_TABLE = Kind("any", about="a table that other commands read")
 _FIX = Kind(
     "table",
     keys={
@@ -87,8 +86,24 @@ _ROOT = Kind(
                 "drop": Kind("array", items=Kind("string")),
             },
         ),
-        "sign": _TABLE,
-        "package": _TABLE,
+        "sign": Kind(
+            "table",
+            keys={
+                "key": Kind("string", r"[^\x00-\x1f]+", "a PEM file, or a pkcs11: URI"),
+                "certificate": Kind("string", r"[^\x00-\x1f]+", "a certificate in PEM"),
+            },
+            required=("key", "certificate"),
+        ),
+        "package": Kind(
+            "table",
+            keys={
+                "deb": Kind("boolean"),
+                "rpm": Kind("boolean"),
+                "output": Kind("string"),
+                "maintainer": Kind("string"),
+                "kernel-package": Kind("string"),
+            },
+        ),
     },
     required=("version",),
 )
@@ -162,6 +177,26 @@ class BuildChoices:
 
 
 @dataclass(frozen=True)
+class SignChoices:
+    """By what a release's modules are signed: a key (PEM file or pkcs11: URI) and its certificate. Files are relative
+    to the directory, and may lie elsewhere."""
+
+    key: str
+    certificate: str
+
+
+@dataclass(frozen=True)
+class PackageChoices:
+    """Which packages are made of a release, and the folder for them, relative to the directory."""
+
+    deb: bool = True
+    rpm: bool = False
+    output: str = "dist"
+    maintainer: str = ""
+    kernel_package: str = ""
+
+
+@dataclass(frozen=True)
 class Config:
     """A directory's kgbuild.toml."""
 
@@ -172,6 +207,8 @@ class Config:
     fixes: tuple[FixEntry, ...] = ()
     gates: Gates = Gates()
     build: BuildChoices = BuildChoices()
+    sign: SignChoices | None = None
+    package: PackageChoices | None = None
 
     def module_name(self, release: int) -> str:
         """The name of a release's module file, without .ko."""
@@ -235,7 +272,15 @@ def parse_config(text: str, name: str = CONFIG) -> Config:
     faults = _Faults(name, places)
     _check(values, _ROOT, (), faults)
     if not faults.found:
-        _check_names(values, faults)
+        if values["version"] != VERSION:
+            faults.add(
+                ("version",), f"is of version {values['version']}, and this kgbuild reads {VERSION}", "update kgbuild"
+            )
+        for fault in name_faults(values):
+            faults.add(*fault)
+    if not faults.found and path_fault(values.get("package", {}).get("output", "dist")):
+        given = values["package"]["output"]
+        faults.add(("package", "output"), f"`{printable(given)}` {path_fault(given)}", "name a folder in the directory")
     faults.raise_found()
     gates, build = values.get("gates", {}), values.get("build", {})
     return Config(
@@ -251,6 +296,19 @@ def parse_config(text: str, name: str = CONFIG) -> Config:
         BuildChoices(
             build.get("ignore-init", False), tuple(build.get("allow-unproven", ())), tuple(build.get("drop", ()))
         ),
+        SignChoices(**values["sign"]) if "sign" in values else None,
+        _package(values["package"]) if "package" in values else None,
+    )
+
+
+def _package(table: Mapping[str, Any]) -> PackageChoices:
+    rpm = table.get("rpm", False)
+    return PackageChoices(
+        table.get("deb", not rpm),
+        rpm,
+        table.get("output", "dist"),
+        table.get("maintainer", ""),
+        table.get("kernel-package", ""),
     )
 
 
@@ -296,8 +354,6 @@ def config_schema() -> dict[str, Any]:
 
 
 def _schema(kind: Kind) -> dict[str, Any]:
-    if kind.type == "any":
-        return {"type": "object", "description": kind.about}
     out: dict[str, Any] = {"type": {"table": "object", "map": "object"}.get(kind.type, kind.type)}
     if kind.pattern:
         out["pattern"] = f"^(?:{kind.pattern})$"
@@ -355,10 +411,6 @@ def _called(key: Key) -> str:
 
 def _check(value: Any, kind: Kind, key: Key, faults: _Faults) -> None:
     """Add what is wrong with a value and all that is in it."""
-    if kind.type == "any":
-        if not isinstance(value, dict):
-            faults.add(key, f"{_called(key)} must be a table")
-        return
     wanted, words = _TYPES[kind.type]
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind.type != "boolean"):
         faults.add(key, f"{_called(key)} must be {words}, and is {_said(value)}")
@@ -396,62 +448,6 @@ def _said(value: Any) -> str:
     if isinstance(value, (dict, list)):
         return "a table" if isinstance(value, dict) else "an array"
     return f"`{printable(str(value).lower() if isinstance(value, bool) else str(value))[:60]}`"
-
-
-def _check_names(values: Mapping[str, Any], faults: _Faults) -> None:
-    """Add what is wrong with names that refer to each other: groups, fixes, the version."""
-    if values["version"] != VERSION:
-        faults.add(
-            ("version",), f"is of version {values['version']}, and this kgbuild reads {VERSION}", "update kgbuild"
-        )
-    groups = values.get("groups", {})
-    lists: list[tuple[Key, Sequence[str]]] = [(("kernels",), values.get("kernels", ()))]
-    lists += [(("groups", name), members) for name, members in groups.items()]
-    fixes = values.get("fix", ())
-    lists += [(("fix", number, "kernels"), fix.get("kernels", ())) for number, fix in enumerate(fixes)]
-    for key, names in lists:
-        for number, name in enumerate(names):
-            if name.startswith("@") and name[1:] not in groups:
-                known = f"there are {', '.join(groups)}" if groups else "add it to [groups]"
-                faults.add((*key, number), f"there is no group {printable(name[1:])}", known)
-    for name in _circular(groups):
-        faults.add(("groups", name), f"the group {printable(name)} contains itself", "take it out")
-    ids = {fix["id"] for fix in fixes}
-    seen: dict[str, int] = {}
-    for number, fix in enumerate(fixes):
-        if fix["id"] in seen:
-            fact = f"the fix {fix['id']} is listed twice"
-            faults.add(("fix", number, "id"), fact, "leave one of the two out")
-        for place, name in enumerate(fix.get("after", ())):
-            if name not in seen:
-                later = name in ids
-                fact = f"the fix {name}, which {fix['id']} needs, " + ("comes later" if later else "is not listed")
-                faults.add(("fix", number, "after", place), fact, "list it before")
-            elif 0 < fix.get("release", 0) < fixes[seen[name]].get("release", 0):
-                fact = f"the fix {name}, which {fix['id']} needs, is in a later release"
-                faults.add(("fix", number, "after", place), fact, "give it the same release, or an earlier one")
-        seen.setdefault(fix["id"], number)
-
-
-def _circular(groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """The groups that contain themselves, or a group that does."""
-    open_in = {
-        name: {m[1:] for m in members if m.startswith("@") and m[1:] in groups} for name, members in groups.items()
-    }
-    users: dict[str, list[str]] = {}
-    for name, inner in open_in.items():
-        for one in inner:
-            users.setdefault(one, []).append(name)
-    waiting = [name for name, inner in open_in.items() if not inner]
-    left = dict.fromkeys(groups)
-    while waiting:
-        done = waiting.pop()
-        del left[done]
-        for user in users.get(done, ()):
-            open_in[user].discard(done)
-            if not open_in[user]:
-                waiting.append(user)
-    return list(left)
 
 
 def render_fix(metadata: FixMetadata) -> str:

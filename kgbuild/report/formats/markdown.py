@@ -89,7 +89,8 @@ def _decide(found: Sequence[Annotation]) -> Iterator[str]:
         for one in rows[:_FINDINGS]:
             where = f" {code_of(f'{one.path}:{one.line}')}" if one.path and one.line else ""
             remedy = f" → {text_of(one.remedy)}" if one.remedy else ""
-            yield f"- {code_of(one.code)}{where} {text_of(one.fact)}{remedy}"
+            also = f" (also {text_of(one.also)})" if one.also else ""
+            yield f"- {code_of(one.code)}{where} {text_of(one.fact)}{also}{remedy}"
         if len(rows) > _FINDINGS:
             yield f"- and {len(rows) - _FINDINGS} more"
 

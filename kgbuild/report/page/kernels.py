@@ -54,7 +54,7 @@ def kernels_page(document: Mapping[str, Any]) -> dict[str, Any]:
     ]
     common = set.intersection(*map(set, named)) if named else set()
     rows = [_row(row, fixes, names, common) for row, names in zip(document["kernels"], named, strict=True)]
-    bad = sum(row.module.good is False or row.guest.good is False for row in rows)
+    bad = sum(bool(row.errors) or any(one.good is False for one in (*row.cells, row.module, row.guest)) for row in rows)
     kind = str(document["schema"]).split("/")[1]
     name = f"release {document['release']}" if "release" in document else kind
     return {
@@ -65,6 +65,7 @@ def kernels_page(document: Mapping[str, Any]) -> dict[str, Any]:
         "fixes": fixes,
         "rows": rows,
         "common": sorted(common),
+        "differs": [str(text) for text in document.get("differs") or ()],
     }
 
 
@@ -72,12 +73,15 @@ def _row(row: Mapping[str, Any], fixes: list[str], names: list[str], common: set
     by_id = {str(cell["id"]): cell for cell in row.get("fixes") or () if "id" in cell}
     by_id |= {str(cell["fix"]): cell for cell in row.get("fixes") or () if "fix" in cell}
     folder = link_to(row.get("folder"))
-    page = f"{folder}/report.html" if folder else ""
-    cells = tuple(_cell(by_id.get(fix), page) for fix in fixes)
+    page = link_to(row["page"]) if "page" in row else f"{folder}/report.html" if folder else ""
+    # a matrix names the patch in the directory of fixes, a release the one beside its manifest
+    cells = tuple(_cell(by_id.get(fix), page, "page" not in row) for fix in fixes)
     module, guest = row.get("module") or {}, row.get("vm") if isinstance(row.get("vm"), Mapping) else row.get("booted")
     status = str(module.get("status") or row.get("status") or "none")
     error = row.get("error")
-    errors = [error] if error else [*module.get("errors", ()), *((guest or {}).get("errors") or ())]
+    impacts = [cell.get("impact") or {} for cell in row.get("fixes") or ()]
+    refused = [one for impact in impacts if impact.get("status") != "nothing" for one in impact.get("errors") or ()]
+    errors = [error] if error else [*refused, *module.get("errors", ()), *((guest or {}).get("errors") or ())]
     verdict = (guest or {}).get("verdict")
     said = "not booted" if not guest else str(guest.get("outcome") or ("ok" if verdict else "no"))
     return KernelRow(
@@ -92,9 +96,12 @@ def _row(row: Mapping[str, Any], fixes: list[str], names: list[str], common: set
     )
 
 
-def _cell(cell: Mapping[str, Any] | None, page: str) -> Cell:
+def _cell(cell: Mapping[str, Any] | None, page: str, patches: bool) -> Cell:
     if cell is None:
         return Cell("", None, "", "")
+    impact = cell.get("impact") or {}
     state = str(cell.get("state") or cell.get("status") or "")
+    if impact.get("status") in _BAD:
+        state = str(impact["status"])
     good = True if state in _GOOD else False if state in _BAD else None
-    return Cell(state, good, str(cell.get("fact") or ""), page or link_to(cell.get("patch")))
+    return Cell(state, good, str(cell.get("fact") or ""), page or (link_to(cell.get("patch")) if patches else ""))

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,3 +111,27 @@ def test_results_are_kept_whole_or_not_at_all(tmp_path: Path) -> None:
     store.put(made, "key")
     (tmp_path / ".kgbuild" / "matrix" / "key" / "module.ko").unlink()
     assert store.get(job, "key") is None
+
+
+def test_a_disk_that_is_full_fails_the_rows_that_it_hits(tmp_path: Path) -> None:
+    """A file system of 1 MB: what went before it was full is kept whole, and the next run goes on from there."""
+    script = f"""
+mount -t tmpfs -o size=1m tmpfs {tmp_path} || exit 77
+exec {sys.executable} -c '
+from pathlib import Path
+from kgbuild.errors import ToolError
+from kgbuild.host.releases.store import ResultStore
+from kgbuild.releases.job_graph import JobId, JobResult
+store = ResultStore(Path("{tmp_path}"))
+kept = []
+for number in range(8):
+    job = JobId(f"debian:{{number}}", "build")
+    try:
+        store.put(JobResult(job, "done", files={{"module.ko": bytes(200_000)}}), f"{{number}}")
+    except ToolError as error:
+        assert "No space left" in str(error) and error.remedy, error
+    kept.append(store.get(job, f"{{number}}") is not None)
+print(kept, sorted(path.name for path in Path("{tmp_path}/.kgbuild/matrix").iterdir()))
+'"""
+    ran = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
+    assert ran.stdout.strip() == f"{[True] * 5 + [False] * 3} {[str(n) for n in range(5)]}", ran.stdout + ran.stderr

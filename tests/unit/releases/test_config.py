@@ -37,6 +37,7 @@ warnings = ["W1-stack", "W2"]
 
 [sign]
 key = "anything"
+certificate = "cert.pem"
 """
 
 
