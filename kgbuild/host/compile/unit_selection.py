@@ -169,6 +169,7 @@ def _select(
         look(Selection(selection.files, dict(units), selection.real), rest)
     check = HeaderCheck({path: above.files for path, above in reached.items() if path.endswith(".h")})
     # Names are followed through the files that units read; an out-of-tree index has none of the kernel's headers.
+    every = dict(candidates)
     if len(candidates) > FEW and kernel.outside is None:
         texts = {p: originals[p] or b"" for p in changed}
         for path, others in hidden.items():
@@ -181,7 +182,10 @@ def _select(
         CandidateSearch(kernel, selection, candidates, cache, progress, jobs, max_units, look, headers).run()
         if not selection.refusals:
             compiled = {*units, *selection.because}
-            selection.refusals += check_headers(kernel, selection.files, selection.real, check, compiled, cache, jobs)
+            found = check_headers(kernel, selection.files, selection.real, check, compiled, cache, jobs)
+            selection.refusals += found or []
+            if found is None and len(candidates) < len(every):
+                CandidateSearch(kernel, selection, every, cache, progress, jobs, max_units, look, headers).run()
     else:
         selection.because |= candidates
     return selection
