@@ -241,7 +241,7 @@ class _NotUnderstoodError(Exception):
 
 
 @dataclass
-class _Reader:
+class _DeclarationReader:
     """Reads the specifiers and declarators of one declaration."""
 
     tokens: Sequence[bytes]
@@ -350,7 +350,7 @@ class _Reader:
             if token == b"*" or self.skip():
                 self.at += token == b"*"
             elif token == b"(" and not name:
-                inner = _Reader(self.inside())
+                inner = _DeclarationReader(self.inside())
                 self.pointed = b"*" in inner.tokens
                 name = inner.declarator()
                 if inner.at != len(inner.tokens):
@@ -409,7 +409,7 @@ def read_declaration(tokens: Sequence[bytes]) -> Declaration | None:
 
 
 def _read(tokens: Sequence[bytes]) -> Declaration:
-    reader = _Reader(tokens)
+    reader = _DeclarationReader(tokens)
     reader.specifiers()
     types = frozenset(reader.names)
     declared: set[bytes] = set()

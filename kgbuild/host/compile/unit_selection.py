@@ -130,16 +130,20 @@ def _select(
 ) -> Selection:
     """Find the units, in addition to `units`, that the files other than `known` affect."""
     originals = {path: _original(kernel, path) for path in files}
-    same = {p for p, text in originals.items() if p not in known and text is not None and same_header(text, files[p])}
-    selection = Selection({p: t for p, t in files.items() if p not in same})
-    changed = sorted(p for p in selection.files if p not in known)
+    same = {
+        path
+        for path, text in originals.items()
+        if path not in known and text is not None and same_header(text, files[path])
+    }
+    selection = Selection({path: text for path, text in files.items() if path not in same})
+    changed = sorted(path for path in selection.files if path not in known)
     if not changed:
         if look is not None and units:
             look(Selection(selection.files, dict(units)), 0)
         return selection
     selection.refusals += _check_scripted(platform_of(kernel), originals, selection.files)
     index = load_include_index(kernel, cache, progress)
-    new = [p for p, text in originals.items() if text is None]
+    new = [path for path, text in originals.items() if text is None]
     resolver = index.resolver(kernel, new)
     graph = _patched_graph(kernel, index.graph, resolver, originals, selection.files)
     hidden = {path: hidden_by(graph, resolver, path, index.folders) for path in new if path in selection.files}
@@ -147,7 +151,9 @@ def _select(
         # whatever file is found instead, its text is the same
         del hidden[path], selection.files[path]
         changed.remove(path)
-    hiding = [_in_place_of(path, o) for path, others in hidden.items() for o in others if o.startswith("./")]
+    hiding = [
+        _in_place_of(path, other) for path, others in hidden.items() for other in others if other.startswith("./")
+    ]
     selection.refusals += hiding
     if hiding:
         return selection
@@ -203,7 +209,7 @@ def _in_place_of(path: str, generated: str) -> Refusal:
     return Refusal("P11-generated", path, fact, remedy="give the new header another name")
 
 
-class _Texts(Mapping[str, bytes]):
+class _TreeTexts(Mapping[str, bytes]):
     """Texts of the kernel's files, read when they are asked for; b"" for one that is not there."""
 
     def __init__(self, kernel: Kernel, paths: Sequence[str]) -> None:
@@ -267,7 +273,7 @@ def _by_names(
         others = sorted(set(graph.includes) - set(index_of_words.paths))
         more = {path: _original(kernel, path) or b"" for path in others} | dict(files)
         added = set[bytes]().union(*map(read_words, more.values()))
-        texts = _Texts(kernel, index_of_words.paths)
+        texts = _TreeTexts(kernel, index_of_words.paths)
         chains, aliases = _macros(kernel, texts)
         chains += [chain for text in more.values() for chain in read_chains(text)]
         aliases += [alias for text in more.values() for alias in read_aliases(text)]

@@ -172,10 +172,10 @@ def account(
 def _renamed(units: Sequence[UnitResult]) -> str:
     """Which variables were renamed, as a clause for a message; "" if none."""
     names = [
-        f"{u.changes.orig.atoms[o].name} is now called {u.changes.patched.atoms[p].name}"
-        for u in units
-        for o, p, _ in u.changes.renamed
-        if stem(u.changes.orig.atoms[o].name) != stem(u.changes.patched.atoms[p].name)
+        f"{unit.changes.orig.atoms[orig].name} is now called {unit.changes.patched.atoms[patched].name}"
+        for unit in units
+        for orig, patched, _ in unit.changes.renamed
+        if stem(unit.changes.orig.atoms[orig].name) != stem(unit.changes.patched.atoms[patched].name)
     ]
     return f" ({', '.join(names)})" if names else ""
 

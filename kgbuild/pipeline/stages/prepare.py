@@ -15,8 +15,7 @@ from kgbuild.host.compile.apply_patches import PatchInput, apply_patches, read_p
 from kgbuild.host.compile.candidate_search import is_fixed
 from kgbuild.host.compile.unit_selection import choose_units
 from kgbuild.host.kernels.acquire import ensure_kernel
-from kgbuild.host.kernels.build_tools import tools_of
-from kgbuild.host.kernels.kbuild import check_compiler, find_compiler
+from kgbuild.host.kernels.kbuild import check_compiler, find_own_compiler
 from kgbuild.host.kernels.unit_listing import read_units
 from kgbuild.host.modules.images import name_modules
 from kgbuild.host.modules.loaded_patches import read_older_modules, read_others
@@ -80,7 +79,7 @@ def choose_kernel(asked: Inputs, run: Run) -> KernelChosen:
     warnings: list[str] = []
     # reached before anything is refused, so that a report names the kernel
     run.observer.reached(KernelChosen(running, requested))
-    find_compiler(kernel.cc, kernel.compiler, tools=tools_of(kernel))
+    find_own_compiler(kernel)
     refusals = check_config(running.config_text)
     compiler = check_compiler(kernel)
     if compiler is not None:

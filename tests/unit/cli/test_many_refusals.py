@@ -15,7 +15,7 @@ from kgbuild.cli import ui
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.report.build import refusal_report
 from kgbuild.report.documents import error_document, error_rows
-from kgbuild.report.formats.findings import findings_of
+from kgbuild.report.formats.annotations import annotations_of
 
 SCHEMA = Path(__file__).resolve().parents[3] / "docs" / "schema"
 
@@ -68,7 +68,7 @@ def test_one_fact_is_one_reason(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     schema = json.loads((SCHEMA / "error-1.json").read_text())
     jsonschema.validate(error_document("build", 1, rows), schema)
-    (first, _) = findings_of({"errors": rows})
+    (first, _) = annotations_of({"errors": rows})
     assert "37 more places" in first.text
 
 

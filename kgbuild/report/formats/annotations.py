@@ -18,7 +18,7 @@ _PATH = re.compile(r"[\w+,./-]+\.[chSH]\b")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Annotation:
     """One thing: ERROR or WARNING, its code, what it is about, the fact and the remedy; path and line of the patched
     source, "" and 0 where these are not known. `also`: other places where it holds, in words."""
 
@@ -40,7 +40,7 @@ class Finding:
         return f"{place}{self.fact}{also}{remedy}"
 
 
-def findings_of(document: Mapping[str, Any]) -> list[Finding]:
+def annotations_of(document: Mapping[str, Any]) -> list[Annotation]:
     """Everything a document has, errors first."""
     out = []
     for row in document.get("errors") or document.get("refusals") or ():
@@ -55,11 +55,12 @@ def findings_of(document: Mapping[str, Any]) -> list[Finding]:
     return out
 
 
-def _finding(document: Mapping[str, Any], level: str, row: Mapping[str, Any]) -> Finding:
+def _finding(document: Mapping[str, Any], level: str, row: Mapping[str, Any]) -> Annotation:
     place, fact = str(row.get("place") or row.get("function") or ""), str(row["fact"])
     path, line = _where(document, place, fact)
+    remedy, code = str(row.get("remedy") or ""), str(row.get("code") or NO_CODE)
     also = other_places([str(one) for one in row.get("places", ())])
-    return Finding(level, str(row.get("code") or NO_CODE), place, fact, str(row.get("remedy") or ""), path, line, also)
+    return Annotation(level, code, place, fact, remedy, path, line, also)
 
 
 def _where(document: Mapping[str, Any], place: str, fact: str) -> tuple[str, int]:
