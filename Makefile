@@ -44,7 +44,7 @@ PACKAGES := \
 #   dash openssl gnupg softhsm2 ... lintian rpm createrepo-c apt-utils dnf   packages, repositories, signatures
 #   chromium fonts-dejavu-core     the tests look at pages
 #   man-db zsh fish                the tests try man pages and completions
-#   cpio patch git bsdutils util-linux   what the tests hold ours against, so that none is passed over
+#   cpio patch git bsdutils util-linux   what the tests compare ours with
 #   npm                            pip builds the parser of Mermaid's drawings with it
 TEST_PACKAGES := \
 	gcc-12 gcc libc6-dev flex bison bc libelf-dev libssl-dev \
