@@ -147,7 +147,6 @@ ORDER_ALLOWED = {
     "elf/records.py": "where byte order is read from a file",
     "verification/reading/reader.py": "where the independent reader reads it from a file",
     "debuginfo/line_table.py": "asks which order an object has",
-    "guest/firmware.py": "variables of UEFI, which have one order on every machine",
     "host/compile/result_cache.py": "a format of kgbuild's own",
     "host/compile/shared_objects.py": "a format of kgbuild's own",
     "remedy/rewrite.py": "a digest as a number",
