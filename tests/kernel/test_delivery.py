@@ -29,7 +29,6 @@ from tests.support.real_root import (
     SYSTEMD_INIT,
     SYSV,
     SYSV_INIT,
-    WANTED,
     add_sysv_init,
     boot,
     fetch_packages,
@@ -264,7 +263,7 @@ def test_a_patch_under_sysv_init(root: Path) -> None:
         return
     place = root.parent / "sysv"
     subprocess.run(["cp", "-a", root, place], check=True)
-    add_sysv_init(fetch_packages(CACHE / "sysv-root", (*(n for n in WANTED if n != "systemd-sysv"), *SYSV)), place)
+    add_sysv_init(fetch_packages(CACHE / "sysv-root", SYSV), place)
     guest = make_guest(place, "sysv.img", SYSV_INIT)
     for _, options, script in SYSV_STEPS:
         guest.boots(script, **options)  # type: ignore[arg-type]
