@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSection
@@ -68,7 +69,8 @@ def _digest(root: Path, programs: Sequence[Path], states: Sequence[tuple[str, in
 def _needed(path: Path) -> Iterator[str]:
     with path.open("rb") as stream:
         dynamic = ELFFile(stream).get_section_by_name(".dynamic")
-        for tag in dynamic.iter_tags() if isinstance(dynamic, DynamicSection) else ():
+        tags: Any = dynamic.iter_tags() if isinstance(dynamic, DynamicSection) else ()
+        for tag in tags:
             if tag.entry.d_tag == "DT_NEEDED":
                 yield str(tag.needed)
 

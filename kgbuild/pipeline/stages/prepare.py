@@ -18,6 +18,7 @@ from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.kbuild import check_compiler, find_own_compiler
 from kgbuild.host.kernels.unit_listing import read_units
 from kgbuild.host.modules.images import name_modules
+from kgbuild.host.modules.loaded_patches import read_older_modules, read_others
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.kernel.config import check_config
 from kgbuild.livepatch.cumulative import check_kernel
@@ -25,7 +26,6 @@ from kgbuild.model import VMLINUX, Kernel
 from kgbuild.pipeline.stages.events import Run
 from kgbuild.pipeline.stages.first_look import FirstLook
 from kgbuild.pipeline.stages.kept_changes import changes_of, find_lost
-from kgbuild.pipeline.stages.loaded_patches import read_older_modules, read_others
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.values import Inputs, KernelChosen, Looked, PatchesApplied, Prepared, Warned
 
