@@ -15,7 +15,8 @@ from kgbuild.host.kernels.compile_commands import read_sources
 from kgbuild.host.kernels.kbuild import check_compiler
 from kgbuild.host.kernels.toolchain import open_recipe_archive
 from kgbuild.host.kernels.unit_listing import file_of_all
-from kgbuild.host.system.cache import Cache, tree_size
+from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.watch import tree_size
 from kgbuild.kernel.config import check_config
 from kgbuild.model import Kernel
 from kgbuild.progress import Progress

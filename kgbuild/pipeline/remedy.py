@@ -23,7 +23,7 @@ from kgbuild.pipeline.stages.trail import Trail
 from kgbuild.pipeline.stages.values import KernelChosen, PatchesApplied
 from kgbuild.remedy.mail_text import mail_texts, written_mail
 from kgbuild.remedy.rewrite import TYPE, Source, find_grown, render_diff, write_remedy
-from kgbuild.report.documents import schema_name
+from kgbuild.report.documents import rows_of, schema_name
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Remedied:
             "codes": list(self.codes),
             "patch": self.patch.decode(errors="replace"),
             "notes": list(self.notes),
-            "refusals": [{"code": r.code, "place": r.place, "fact": r.fact, "remedy": r.remedy} for r in self.left],
+            "refusals": rows_of(self.left),
         }
 
 

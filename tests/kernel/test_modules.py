@@ -28,7 +28,7 @@ from kgbuild.progress import SilentProgress
 from kgbuild.proof.parity import EXACT, compute_parity
 from kgbuild.verification.reading.reader import read_module as read_sections
 from tests.support.booting.booted import test_report, test_the_guest_as_a_whole  # noqa: F401
-from tests.support.booting.cases import HERE, Built, Case, build_cases, check_works, kgbuild, load_cases
+from tests.support.booting.cases import HERE, Built, KernelCase, build_cases, check_works, kgbuild, load_cases
 
 CASES = [c for c in load_cases(HERE / "cases" / "cases.toml") if c.list("targets")]
 
@@ -48,7 +48,7 @@ def booted(kernel: Kernel, built: dict[str, Built], guest_files: dict[str, bytes
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_works(case: Case, built: dict[str, Built], booted: TestRun) -> None:
+def test_works(case: KernelCase, built: dict[str, Built], booted: TestRun) -> None:
     check_works(built[case.name], booted)
     phases = booted.of(built[case.name].report["module"]["name"])
     absent = ", absent 4 times" if case.list("absent") else ""

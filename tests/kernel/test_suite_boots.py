@@ -17,7 +17,7 @@ from tests.support.booting.cases import (
     HERE,
     WANTED,
     Built,
-    Case,
+    KernelCase,
     build_cases,
     check_report,
     check_works,
@@ -26,7 +26,7 @@ from tests.support.booting.cases import (
 )
 
 FILES = ("cases/cases.toml", "features/features.toml", "cases/newer.toml", "cases/suites.toml")
-KNOWN: dict[str, Case] = {}
+KNOWN: dict[str, KernelCase] = {}
 for _case in [one for file in FILES for one in load_cases(HERE / file)]:
     _like = KNOWN[_case.fields["like"]].fields if "like" in _case.fields else {}
     KNOWN[_case.name] = replace(_case, fields={**_like, **_case.fields})
@@ -42,19 +42,16 @@ SUITES: dict[str, tuple[str, ...]] = {
         *("proc-version-kallsyms", "crypto-kallsyms", "overlay-kallsyms"),
     ),
     "debian:newest-7.3-cloud": (
-        *("proc-version", "kept-literal", "fork-7", "crypto-7", "static-local", "percpu", "user-access-7"),
-        *("alternatives", "pointers-7", "two-files", "stack", "switch-table", "dcache", "ext4-7", "meminfo-7"),
-        *("overlay", "nft-counter", "af-key-reqid", "af-key-lifetime-7", "vfat", "folded"),
-        *("header-macro", "header-inline", "new-files"),
+        *("proc-version", "fork-7", "crypto-7", "static-local", "percpu", "user-access-7", "pointers-7", "dcache"),
+        *("ext4-7", "overlay", "nft-counter", "af-key-lifetime-7", "vfat", "header-macro", "header-inline"),
         *("callbacks-7", "klp-helpers", "shadow", "log", "paravirt", "static-call", "syscall-macro", "ignored"),
         *("printk-once-7", "user-copy-612", "paths-7", "sleeper-7"),
         *("proc-version-kallsyms", "crypto-7-kallsyms", "overlay-kallsyms", "dcache-kallsyms", "slots-kallsyms"),
     ),
     "debian:newest-7.2-deb14-cloud": (
-        *("proc-version", "fork-7", "crypto-7", "percpu", "user-access-7", "pointers-7", "dcache", "ext4-7"),
-        *("overlay", "af-key-lifetime-7", "vfat", "header-macro", "header-inline"),
-        *("callbacks-7", "shadow", "log", "static-call", "syscall-macro", "user-copy-612", "paths-7", "sleeper-7"),
-        *("proc-version-kallsyms", "crypto-7-kallsyms", "overlay-kallsyms", "slots-kallsyms"),
+        *("proc-version", "fork-7", "crypto-7", "percpu", "pointers-7", "dcache", "overlay", "af-key-lifetime-7"),
+        *("header-macro", "callbacks-7", "shadow", "log", "static-call", "sleeper-7"),
+        *("proc-version-kallsyms", "overlay-kallsyms"),
     ),
     "debian:5.10.0-43-cloud-amd64": (
         *("proc-version", "crypto", "inline-switch", "static-local", "alternatives", "af-key-reqid", "overlay"),
@@ -74,7 +71,7 @@ class Suite:
     booted: TestRun
 
 
-def case_of(name: str) -> Case:
+def case_of(name: str) -> KernelCase:
     plain = name.removesuffix("-kallsyms")
     case = KNOWN[plain]
     if plain == name:

@@ -7,11 +7,12 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.host.compile.apply_patches import why_not_built
 from kgbuild.host.compile.include_index import (
     constant_makers,
@@ -37,6 +38,9 @@ MAX_UNITS = 100
 
 _ROUND = 16
 
+# So few units are all examined at once; otherwise some affected ones are looked at first, each found in a few tries.
+_FEW, _SAMPLES, _TRIES = 4, 3, 4
+
 
 # Code that has already run when a live patch is loaded is not part of the running kernel.
 _HAS_RUN = re.compile(r"(?:arch/[^/]+/boot|drivers/firmware/efi/libstub)/.*")
@@ -57,6 +61,12 @@ class Selection:
     refusals: list[Refusal] = field(default_factory=list)
 
 
+class FirstLook(Protocol):
+    """Looks at a few units of a selection before the `rest`; raises Refused if these stand against the patch."""
+
+    def __call__(self, selection: Selection, rest: int) -> None: ...
+
+
 def is_fixed(unit: UnitCommand) -> bool:
     """Whether an object can't be patched. Its source may be kernel code otherwise: arch/x86/purgatory/sha256.o is made
     from lib/crypto/sha256.c."""
@@ -74,6 +84,9 @@ class CandidateSearch:
     progress: Progress
     jobs: int
     max_units: int
+    look: FirstLook | None = None
+    headers: Mapping[str, Collection[str]] = field(default_factory=dict)
+    _known: dict[str, bool | Refusal] = field(default_factory=dict)
 
     def run(self) -> None:
         commands = read_units(self.kernel, self.candidates, self.progress)
@@ -91,9 +104,40 @@ class CandidateSearch:
         with self.cache.scratch("preprocess") as scratch:
             overlay = Overlay(self.kernel, self.selection.files, scratch, self.selection.real)
             trees = Trees(self.kernel, overlay, scratch)
+            if self.look is not None and len(patchable) > _FEW:
+                self._look_first(trees, patchable, self.look)
             if self._look_at_units(trees, patchable):
                 self._look_at_others(trees, fixed, assembly, makers)
             self.selection.real = overlay.entered
+
+    def _look_first(self, trees: Trees, units: Sequence[UnitCommand], look: FirstLook) -> None:
+        """Have one affected unit of each header looked at; of a few headers, more of them."""
+        by_source: dict[str, list[UnitCommand]] = {}
+        for unit in units:
+            by_source.setdefault(unit.source, []).append(unit)
+        wanted = max(1, _SAMPLES // max(len(self.headers), 1))
+        sizes = {source: (self.kernel.source / source).stat().st_size for source in by_source}
+        because: dict[str, str] = {}
+        with ThreadPoolExecutor(max(self.jobs, 1)) as pool:
+            for files in self.headers.values():
+                near = sorted((s for s in by_source if s in files), key=lambda source: (sizes[source], source))
+                near = [source for source in near if source not in because][: wanted * _TRIES]
+                found = [source for source in because if source in files]
+                for at in range(0, len(near), max(self.jobs, 1)):
+                    if len(found) >= wanted:
+                        break
+                    some = [by_source[source][0] for source in near[at : at + max(self.jobs, 1)]]
+                    for unit, answer in zip(some, pool.map(lambda u: differs(trees, u), some), strict=True):
+                        self._known[unit.object] = answer
+                        if answer is True:
+                            found.append(unit.source)
+                because |= {source: self.candidates[source] for source in found}
+        for answer in self._known.values():
+            if isinstance(answer, Refusal):
+                raise Refused([answer], len(units) - len(self._known))
+        if because:
+            selection = Selection(self.selection.files, because, self.selection.real)
+            look(selection, len(units) - len(because))
 
     def _is_built(self, source: str) -> bool:
         if _HAS_RUN.fullmatch(source):
@@ -115,7 +159,9 @@ class CandidateSearch:
         ):
 
             def one(unit: UnitCommand) -> bool | Refusal:
-                answer = differs(trees, unit)
+                answer = self._known.get(unit.object)
+                if answer is None:
+                    answer = differs(trees, unit)
                 task.advance()
                 return answer
 

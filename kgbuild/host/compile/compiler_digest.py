@@ -10,8 +10,10 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from elftools.common.exceptions import ELFError
+from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 
 from kgbuild.host.compile.assembler import PERL
@@ -66,8 +68,8 @@ def _digest(root: Path, programs: Sequence[Path], states: Sequence[tuple[str, in
 
 def _needed(path: Path) -> Iterator[str]:
     with path.open("rb") as stream:
-        dynamic = ELFFile(stream).get_section_by_name(".dynamic")
-        for tag in dynamic.iter_tags() if dynamic is not None else ():
+        dynamic: Any = ELFFile(stream).get_section_by_name(".dynamic")
+        for tag in dynamic.iter_tags() if isinstance(dynamic, DynamicSection) else ():
             if tag.entry.d_tag == "DT_NEEDED":
                 yield str(tag.needed)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
+from kgbuild.host.archives.recipe import load_recipes
 from kgbuild.host.kernels import compile_commands
 from kgbuild.host.kernels import generated_sources as generated
 from kgbuild.host.kernels.build_tools import HOST_TOOLS, BuildTools, tools_of
@@ -81,14 +82,14 @@ def check_compiler(kernel: Kernel) -> Refusal | None:
     package = compiler_package(kernel.cc)
     wanted = kernel.compiler or "unknown"
     try:
-        find_compiler(kernel.cc, kernel.compiler, tools=tools_of(kernel))
+        find_own_compiler(kernel)
     except ToolError as error:
         return Refusal("C3-compiler", error.place, error.fact, remedy=error.remedy)
     lines = _version_said(kernel).splitlines()
     found = lines[0].strip() if lines else ""
     if _same_compiler(found, wanted):
         return None
-    remedy = f"{install_command(package)}, or accept the risk with --allow-compiler"
+    remedy = f"{_exact_one(kernel)}{install_command(package)}, or accept the risk with --allow-compiler"
     fact = f"this is {found!r}, the kernel was built by {wanted!r}"
     return Refusal("C3-compiler", kernel.cc, fact, remedy=remedy)
 
@@ -120,6 +121,22 @@ def _known_version(tools: BuildTools, cc: str, file: tuple[int, ...]) -> str:
 
 def _ask_version(tools: BuildTools, cc: str) -> str:
     return tools.run([cc, "--version"], timeout=20).stdout
+
+
+def find_own_compiler(kernel: Kernel) -> None:
+    """Raise ToolError where the programs that compile for a kernel have no compiler of that name."""
+    try:
+        find_compiler(kernel.cc, kernel.compiler, tools=tools_of(kernel))
+    except ToolError as error:
+        raise ToolError(error.fact, place=error.place, remedy=f"{_exact_one(kernel)}{error.remedy}") from error
+
+
+def _exact_one(kernel: Kernel) -> str:
+    """How a remedy begins where the archive has the compiler that built the kernel, and the user chose another."""
+    recipe = load_recipes().get(kernel.id.distro)
+    if kernel.toolchain is not None or recipe is None or recipe.toolchain is None:
+        return ""
+    return "leave out --toolchain host and --no-sandbox: kgbuild then uses the compiler that built this kernel; or "
 
 
 def find_compiler(cc: str, compiler: str, remedy: str = "", tools: BuildTools = HOST_TOOLS) -> None:

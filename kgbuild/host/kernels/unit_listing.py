@@ -55,7 +55,7 @@ def file_about(kernel: Kernel, sources: Iterable[str], progress: Progress = SILE
     the directories that they lie in. Raises ToolError where kbuild can't be asked."""
     if has_all(kernel):
         return kernel.units
-    known = _Known(kernel)
+    known = _KnownUnits(kernel)
     folders = {folder for source in sources for folder in folders_of(source, known.reaches)}
     return known.with_folders(folders, progress)
 
@@ -65,7 +65,7 @@ def file_below(kernel: Kernel, folder: str, progress: Progress = SILENT) -> Path
     where kbuild can't be asked."""
     if has_all(kernel):
         return kernel.units
-    return _Known(kernel).with_folders({*ancestors(folder), folder + _BELOW}, progress)
+    return _KnownUnits(kernel).with_folders({*ancestors(folder), folder + _BELOW}, progress)
 
 
 def file_of_all(kernel: Kernel, progress: Progress = SILENT) -> Path:
@@ -93,7 +93,7 @@ def module_objtool(kernel: Kernel) -> tuple[str, ...]:
     kbuild can't be asked."""
     if has_all(kernel):
         return compile_commands.read_module_objtool(kernel.units)
-    return compile_commands.read_module_objtool(_Known(kernel).with_folders({"."}, SILENT))
+    return compile_commands.read_module_objtool(_KnownUnits(kernel).with_folders({"."}, SILENT))
 
 
 def has_all(kernel: Kernel) -> bool:
@@ -101,7 +101,7 @@ def has_all(kernel: Kernel) -> bool:
     return kernel.outside is not None or kernel.units.exists()
 
 
-class _Known:
+class _KnownUnits:
     """What is known of a kernel of which not all units were listed."""
 
     def __init__(self, kernel: Kernel) -> None:

@@ -145,7 +145,7 @@ def test_modules_that_can_not_be_those_that_are_loaded(monkeypatch: pytest.Monke
 
 def test_a_unit_of_a_module_that_is_not_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     unit = UnitCommand("d/u.c", "d/u.o", "d/u", "there:gone", True, ("cc",), ())
-    monkeypatch.setattr(prepare, "choose_units", lambda *args: Selection({}))
+    monkeypatch.setattr(prepare, "choose_units", lambda *args, **kwargs: Selection({}))
     monkeypatch.setattr(prepare, "read_units", lambda *args: {"d/u.c": [unit]})
     running = types.SimpleNamespace(oot_modules={}, modules=types.SimpleNamespace(paths={"there": tmp_path}))
     chosen = KernelChosen(running, "a kernel")  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ import pytest
 from kgbuild.errors import ToolError
 from kgbuild.host.releases.dask_workers import DaskWorkers
 from kgbuild.host.releases.store import ResultStore
-from kgbuild.host.releases.workers import LocalWorkers, Lost, machine_slots
+from kgbuild.host.releases.workers import LocalWorkers, LostWorker, machine_slots
 from kgbuild.releases.job_graph import JobId, JobResult
 
 
@@ -50,7 +50,7 @@ def test_a_killed_process_costs_its_job_once_more(local: LocalWorkers[str, str],
     found = outcomes(local, ["a", "dies", "b", "always", "c"], tmp_path / "begun")
     lost = found.pop("always")
     assert found == {"a": "a 1", "b": "b 1", "c": "c 1", "dies": "dies 2"}
-    assert isinstance(lost, Lost) and str(lost) == "its process was killed (SIGKILL)"
+    assert isinstance(lost, LostWorker) and str(lost) == "its process was killed (SIGKILL)"
 
 
 def test_jobs_may_be_added_while_others_run(local: LocalWorkers[str, str], tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_dask_workers_that_are_killed_in_the_middle(tmp_path: Path) -> None:
         found = outcomes(workers, names, tmp_path / "begun")
     finally:
         workers.close()
-    assert set(found) == set(names) and not any(isinstance(one, Lost) for one in found.values())
+    assert set(found) == set(names) and not any(isinstance(one, LostWorker) for one in found.values())
     assert all(found[f"dies-{n}"].startswith(f"dies-{n} ") for n in (1, 2, 3))
 
 
