@@ -16,7 +16,7 @@ from kgbuild.delivery.signature import split_signature
 from kgbuild.errors import UserError
 from kgbuild.host.delivery.signing import is_signed_by
 from kgbuild.host.releases.directory import add_fix, make_directory, read_directory
-from kgbuild.host.releases.workers import Lost
+from kgbuild.host.releases.workers import LostWorker
 from kgbuild.pipeline.releases.jobs import Job
 from kgbuild.pipeline.releases.packages import pack_release
 from kgbuild.pipeline.releases.release import Released, make_release
@@ -67,7 +67,7 @@ class Inline:
     def submit(self, job: Job) -> None:
         self._waiting.append(job)
 
-    def results(self) -> Iterator[tuple[Job, JobResult | Lost]]:
+    def results(self) -> Iterator[tuple[Job, JobResult | LostWorker]]:
         while self._waiting:
             job = self._waiting.pop(0)
             yield job, act(job)
