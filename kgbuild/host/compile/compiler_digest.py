@@ -68,8 +68,9 @@ def _digest(root: Path, programs: Sequence[Path], states: Sequence[tuple[str, in
 
 def _needed(path: Path) -> Iterator[str]:
     with path.open("rb") as stream:
-        dynamic: Any = ELFFile(stream).get_section_by_name(".dynamic")
-        for tag in dynamic.iter_tags() if isinstance(dynamic, DynamicSection) else ():
+        dynamic = ELFFile(stream).get_section_by_name(".dynamic")
+        tags: Any = dynamic.iter_tags() if isinstance(dynamic, DynamicSection) else ()
+        for tag in tags:
             if tag.entry.d_tag == "DT_NEEDED":
                 yield str(tag.needed)
 

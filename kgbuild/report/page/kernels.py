@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class KernelRow:
-    """One kernel: its name, version, its cells by fix, what became of the module and of a boot, and what is different
-    from the others (functions that only this one replaces)."""
+    """One kernel: its name, version, its cells by fix, what became of the module and of a boot, the functions that its
+    module replaces, and what stands against it."""
 
     name: str
     version: str
@@ -35,7 +35,6 @@ class KernelRow:
     module: Cell
     guest: Cell
     functions: tuple[str, ...]
-    own: tuple[str, ...]
     errors: tuple[Mapping[str, Any], ...]
 
 
@@ -48,28 +47,42 @@ def link_to(path: Any) -> str:
 def kernels_page(document: Mapping[str, Any]) -> dict[str, Any]:
     """The values of the template (kgbuild/data/page/table.html.j2), from a document of `matrix` or `release`."""
     fixes = [fix if isinstance(fix, str) else str(fix["id"]) for fix in document["fixes"]]
-    named = [
-        sorted({str(f["name"]) for f in (row.get("module") or {}).get("functions") or ()})
-        for row in document["kernels"]
-    ]
-    common = set.intersection(*map(set, named)) if named else set()
-    rows = [_row(row, fixes, names, common) for row, names in zip(document["kernels"], named, strict=True)]
+    rows = [_row(row, fixes) for row in document["kernels"]]
+    common, others = _differing(rows)
     bad = sum(bool(row.errors) or any(one.good is False for one in (*row.cells, row.module, row.guest)) for row in rows)
     kind = str(document["schema"]).split("/")[1]
     name = f"release {document['release']}" if "release" in document else kind
     return {
-        "title": f"{name}: {len(rows)} kernels, {len(fixes)} fixes",
+        "title": f"{name}: {_counted(rows, 'kernel')}, {_counted(fixes, 'fix', 'fixes')}",
+        "counts": f"{_counted(rows, 'kernel')}, {_counted(fixes, 'fix', 'fixes')}",
         "name": name,
         "bad": bad,
         "document": document,
         "fixes": fixes,
         "rows": rows,
-        "common": sorted(common),
+        "common": common,
+        "others": others,
         "differs": [str(text) for text in document.get("differs") or ()],
     }
 
 
-def _row(row: Mapping[str, Any], fixes: list[str], names: list[str], common: set[str]) -> KernelRow:
+def _counted(items: Sequence[Any], one: str, several: str = "") -> str:
+    return f"{len(items)} {one if len(items) == 1 else several or one + 's'}"
+
+
+def _differing(rows: Sequence[KernelRow]) -> tuple[list[str], list[tuple[list[str], list[str]]]]:
+    """The functions that every module replaces; and those that only some do: functions and kernels, grouped by kernel.
+    Kernels without a module say nothing here."""
+    built = [row for row in rows if row.functions]
+    on: dict[tuple[str, ...], list[str]] = {}
+    for function in sorted({name for row in built for name in row.functions}):
+        on.setdefault(tuple(row.name for row in built if function in row.functions), []).append(function)
+    common = on.pop(tuple(row.name for row in built), [])
+    return common, [(functions, list(kernels)) for kernels, functions in on.items()]
+
+
+def _row(row: Mapping[str, Any], fixes: list[str]) -> KernelRow:
+    names = sorted({str(f["name"]) for f in (row.get("module") or {}).get("functions") or ()})
     by_id = {str(cell["id"]): cell for cell in row.get("fixes") or () if "id" in cell}
     by_id |= {str(cell["fix"]): cell for cell in row.get("fixes") or () if "fix" in cell}
     folder = link_to(row.get("folder"))
@@ -91,7 +104,6 @@ def _row(row: Mapping[str, Any], fixes: list[str], names: list[str], common: set
         Cell("error" if error else status, None if status in ("nothing", "none") else status in _GOOD, "", page),
         Cell(said, None if not guest else bool(verdict), "", ""),
         tuple(names),
-        tuple(name for name in names if name not in common),
         tuple(errors),
     )
 
