@@ -8,9 +8,10 @@
 `real` runs `kgbuild matrix DIRECTORY --build` and prints how long each step took, how busy the slots were while there
 was work, and how many objects were compiled. `shared` compiles the originals of random units of two kernels of the
 cache, each by itself, and counts how many have the same key (kgbuild/host/compile/shared_objects.py); those of one key
-must be the same but for the order of entries in .BTF. `simulate` runs the same graph of jobs (kgbuild/releases/job_graph.py)
-against a clock of its own: each job takes a time that is drawn from those that were recorded (--times: the JSON of a
-real matrix; without it those below, recorded on 2026-11-28 on a loaded machine of two cores).
+must be the same but for the order of entries in .BTF. `simulate` runs the same graph of jobs
+(kgbuild/releases/job_graph.py) against a clock of its own: each job takes a time that is drawn from those that were
+recorded (--times: the JSON of a real matrix; without it those below, recorded on 2026-11-28 on a loaded machine of
+two cores).
 """
 
 from __future__ import annotations
