@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 FUZZ_INPUTS ?= 100000
 FUZZ_SEED ?= 1
 FUZZ_SECONDS ?= 600
-WITHOUT_KERNEL := tests/unit tests/objects tests/ledger tests/kgraft
+WITHOUT_KERNEL := tests/unit tests/tools tests/objects tests/ledger tests/kgraft
 TORTURE_COUNT ?= 3000
 TORTURE_SEED ?= $(shell date +%s)
 MODULE := $(RESULTS)/livepatch-proc-version.ko
@@ -64,7 +64,8 @@ help:
 	@echo 'Layers of the tests, each by itself:'
 	@echo ' *make check          formatting, lint, types'
 	@echo ' *make unit-test      all tests without a kernel:'
-	@echo '                        tests/unit     one behaviour each'
+	@echo '                        tests/unit     one behaviour each, in Python alone: under a minute'
+	@echo '                        tests/tools    one behaviour each, with compilers, browsers, shells, package tools'
 	@echo '                        tests/objects  pairs compiled from small C files'
 	@echo '                        tests/ledger   pairs and random edits: every difference is listed'
 	@echo '                        tests/kgraft   modules in a program that acts as a kernel with an old interface'
@@ -96,7 +97,7 @@ test-all: test torture
 
 # Under a minute, before a commit.
 quick: check
-	$(BIN)/python -m pytest -q tests/unit/test_imports.py tests/unit/test_tests.py tests/unit/cli
+	$(BIN)/python -m pytest -q tests/unit/test_imports.py tests/unit/test_names.py tests/unit/test_tests.py tests/unit/cli
 
 # make unit K='state and not pairs'
 unit: venv

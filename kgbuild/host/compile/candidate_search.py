@@ -61,7 +61,7 @@ class Selection:
     refusals: list[Refusal] = field(default_factory=list)
 
 
-class FirstLook(Protocol):
+class LookFirst(Protocol):
     """Looks at a few units of a selection before the `rest`; raises Refused if these stand against the patch."""
 
     def __call__(self, selection: Selection, rest: int) -> None: ...
@@ -84,7 +84,7 @@ class CandidateSearch:
     progress: Progress
     jobs: int
     max_units: int
-    look: FirstLook | None = None
+    look: LookFirst | None = None
     headers: Mapping[str, Collection[str]] = field(default_factory=dict)
     _known: dict[str, bool | Refusal] = field(default_factory=dict)
 
@@ -110,7 +110,7 @@ class CandidateSearch:
                 self._look_at_others(trees, fixed, assembly, makers)
             self.selection.real = overlay.entered
 
-    def _look_first(self, trees: Trees, units: Sequence[UnitCommand], look: FirstLook) -> None:
+    def _look_first(self, trees: Trees, units: Sequence[UnitCommand], look: LookFirst) -> None:
         """Have one affected unit of each header looked at; of a few headers, more of them."""
         by_source: dict[str, list[UnitCommand]] = {}
         for unit in units:

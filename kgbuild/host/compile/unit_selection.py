@@ -36,7 +36,7 @@ from kgbuild.csource.token_equality import same_header
 from kgbuild.csource.token_pasting import PasteChain, Pastes, read_aliases, read_chains, read_words
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.host.compile.apply_patches import PatchSet, find_includers, why_not_built
-from kgbuild.host.compile.candidate_search import MAX_UNITS, CandidateSearch, FirstLook, Selection
+from kgbuild.host.compile.candidate_search import MAX_UNITS, CandidateSearch, LookFirst, Selection
 from kgbuild.host.compile.header_check import HeaderCheck, check_headers
 from kgbuild.host.compile.include_index import (
     find_links,
@@ -77,7 +77,7 @@ def choose_units(
     max_units: int = MAX_UNITS,
     *,
     preprocess: bool = True,
-    look: FirstLook | None = None,
+    look: LookFirst | None = None,
 ) -> Selection:
     """Every unit that a patch changes, with the reasons. The result contains refusals, but not those of `patches`.
 
@@ -126,7 +126,7 @@ def _select(
     jobs: int,
     max_units: int,
     preprocess: bool,
-    look: FirstLook | None,
+    look: LookFirst | None,
 ) -> Selection:
     """Find the units, in addition to `units`, that the files other than `known` affect."""
     originals = {path: _original(kernel, path) for path in files}
