@@ -26,10 +26,23 @@ from tests.support.booting.cases import (
 )
 
 FILES = ("cases/cases.toml", "features/features.toml", "cases/newer.toml", "cases/suites.toml")
+
+
+def filled(case: Case, known: dict[str, Case]) -> Case:
+    """A case with the fields of the one that it is `like`, in which the module has another name."""
+    if "like" not in case.fields:
+        return case
+    old, new = (f"livepatch_{name.replace('-', '_')}" for name in (case.fields["like"], case.name))
+    like = {
+        key: [item.replace(old, new) for item in value] if isinstance(value, list) else value
+        for key, value in known[case.fields["like"]].fields.items()
+    }
+    return replace(case, fields={**like, **case.fields})
+
+
 KNOWN: dict[str, Case] = {}
 for _case in [one for file in FILES for one in load_cases(HERE / file)]:
-    _like = KNOWN[_case.fields["like"]].fields if "like" in _case.fields else {}
-    KNOWN[_case.name] = replace(_case, fields={**_like, **_case.fields})
+    KNOWN[_case.name] = filled(_case, KNOWN)
 # name of the kernel -> its cases. A name with -kallsyms is that case with the other back end.
 SUITES: dict[str, tuple[str, ...]] = {
     "debian:newest-6.12-deb13-cloud": (
