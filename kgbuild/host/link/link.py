@@ -3,8 +3,8 @@
 
   wrapper (compiled once per kernel) + output object -> ld -r -> modpost -> .mod.c -> ld -r with module.lds -> inject
 
-modpost runs with undefined symbols as warnings, of which newer ones print ten. That nothing is undefined but exports and
-the symbols that injection will make livepatch ones is seen from the object itself. pahole and `ld -r` come before
+modpost runs with undefined symbols as warnings, of which newer ones print ten. That nothing is undefined but exports
+and the symbols that injection will make livepatch ones is seen from the object itself. pahole and `ld -r` come before
 injection, strip and sign after.
 """
 
