@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# `make demo` and `make test` set everything up themselves, on a bare Debian 12 with Python 3.11, git and make.
+# `make demo` and `make test` set everything up themselves, on a bare Debian 12 or 13 with Python, git and
+# make.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -24,8 +25,8 @@ MODULE := $(RESULTS)/livepatch-proc-version.ko
 
 # All that is needed from Debian. python3-venv is added below where this Python has no venv of its own.
 #   bubblewrap debian-archive-keyring   run compilers in a sandbox, and check what is downloaded
-#   gcc-12 binutils make libelf1   the tests compile small objects
-#   gcc libc6-dev flex bison bc libelf-dev libssl-dev   prepare a kernel of one's own (kernel add)
+#   gcc-12 binutils make           the tests compile small objects
+#   gcc libc6-dev flex bison bc libelf-dev libssl-dev   prepare a kernel of one's own (kernel add); objtool needs libelf
 #   dpkg tar xz-utils              unpack kernels
 #   qemu-system-x86 busybox-static boot them
 #   clang                          pairs of objects for the tests, as kernels built with clang have them
@@ -34,10 +35,10 @@ MODULE := $(RESULTS)/livepatch-proc-version.ko
 #   dash openssl gnupg softhsm2 ... lintian rpm createrepo-c apt-utils dnf   packages, repositories, signatures
 #   chromium fonts-dejavu-core     the tests look at pages
 #   man-db zsh fish                the tests try man pages and completions
-#   cpio patch git bsdutils util-linux   what the tests hold ours against, so that none is passed over
+#   cpio patch git bsdutils util-linux   what the tests compare ours with
 PACKAGES := \
 	bubblewrap debian-archive-keyring \
-	gcc-12 binutils make libelf1 \
+	gcc-12 binutils make \
 	gcc libc6-dev flex bison bc libelf-dev libssl-dev \
 	dpkg tar xz-utils \
 	qemu-system-x86 ovmf busybox-static \

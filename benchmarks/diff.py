@@ -28,7 +28,7 @@ from kgbuild.host.compile.apply_patches import apply_patches
 from kgbuild.host.compile.compile import compile_units
 from kgbuild.host.compile.unit_selection import choose_units
 from kgbuild.host.kernels.acquire import ensure_kernel
-from kgbuild.host.kernels.kbuild import load_unit_commands
+from kgbuild.host.kernels.unit_listing import read_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
 from kgbuild.patch.unified_diff import parse_patch
@@ -79,7 +79,7 @@ def compile_case(kernel: Kernel, source: str, patch: str) -> tuple[bytes, bytes]
     text = (ROOT / "tests" / "kernel" / "cases" / patch).read_bytes()
     patches, cache = apply_patches(kernel, [parse_patch(patch, text)]), Cache()
     selection = choose_units(kernel, patches, cache, SilentProgress(), 1)
-    unit = load_unit_commands(kernel, [source])[source][0]
+    unit = read_units(kernel, [source])[source][0]
     done = compile_units(kernel, [unit], selection.files, cache, SilentProgress(), 1, selection.real)
     return done[0].orig, done[0].patched
 

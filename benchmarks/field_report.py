@@ -57,7 +57,7 @@ _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 
 
 @dataclass
-class Case:
+class FieldCase:
     """One real change and what became of it."""
 
     path: str
@@ -160,7 +160,7 @@ class Fixes:
         return files
 
 
-def collect(kernel: Kernel, new: Path, folder: Path, files: int, headers: int, seed: int) -> list[Case]:
+def collect(kernel: Kernel, new: Path, folder: Path, files: int, headers: int, seed: int) -> list[FieldCase]:
     """Draw the cases: .c files built in and in modules, half each, and headers, with what goes with them."""
     draw = random.Random(seed)
     fixes = Fixes(kernel, new)
@@ -181,11 +181,11 @@ def collect(kernel: Kernel, new: Path, folder: Path, files: int, headers: int, s
         patch = folder / f"{path.replace('/', '_')}.patch"
         patch.write_text("".join(fixes.files[p].diff for p in group), errors="surrogateescape")
         kind = "header" if path.endswith(".h") else "module" if fixes.units[path] else "built in"
-        out.append(Case(path, kind, patch, group[1:]))
+        out.append(FieldCase(path, kind, patch, group[1:]))
     return out
 
 
-def build_one(case: Case, folder: Path, jobs: int, backend: str) -> None:
+def build_one(case: FieldCase, folder: Path, jobs: int, backend: str) -> None:
     """Build a case; nothing is raised."""
     stem = case.path.rsplit(".", 1)[0].replace("/", "-").replace("_", "-")[-40:].strip("-")
     output = folder / f"livepatch-{stem}.ko"
@@ -208,7 +208,7 @@ def build_one(case: Case, folder: Path, jobs: int, backend: str) -> None:
     case.seconds = time.monotonic() - began
 
 
-def build_or_recall(case: Case, folder: Path, state: Path | None, jobs: int, backend: str) -> None:
+def build_or_recall(case: FieldCase, folder: Path, state: Path | None, jobs: int, backend: str) -> None:
     """Build a case, or take what an earlier run has kept of the same patch."""
     if state is None:
         build_one(case, folder, jobs, backend)
@@ -226,19 +226,19 @@ def build_or_recall(case: Case, folder: Path, state: Path | None, jobs: int, bac
     keep(case)
 
 
-def kept_file(case: Case, state: Path) -> Path:
+def kept_file(case: FieldCase, state: Path) -> Path:
     """Where what is known of a patch is kept."""
     return state / f"{hashlib.sha256(case.patch.read_bytes()).hexdigest()[:16]}.json"
 
 
-def keep(case: Case) -> None:
+def keep(case: FieldCase) -> None:
     """Write what is known of a case for a later run."""
     if case.kept is not None:
         found = {k: getattr(case, k) for k in ("outcome", "detail", "seconds", "booted")}
         case.kept.write_text(json.dumps({**found, "module": str(case.module or "")}))
 
 
-def boot(kernel: Kernel, cases: list[Case]) -> None:
+def boot(kernel: Kernel, cases: list[FieldCase]) -> None:
     """Boot what was built, several in a guest."""
     built = [c for c in cases if c.module is not None and not c.booted]
     for start in range(0, len(built), BATCH):
@@ -258,7 +258,7 @@ def boot(kernel: Kernel, cases: list[Case]) -> None:
             keep(case)
 
 
-def render(kernel: Kernel, cases: list[Case], drawn: int) -> str:
+def render(kernel: Kernel, cases: list[FieldCase], drawn: int) -> str:
     """The report."""
     counts = Counter(case.outcome for case in cases)
     booted = sum(case.booted == "ok" for case in cases)

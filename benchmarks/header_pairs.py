@@ -33,7 +33,7 @@ from kgbuild.host.compile.include_index import load_include_index
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.compile.preprocess import Trees, differs, preprocess_both
 from kgbuild.host.kernels.acquire import ensure_kernel
-from kgbuild.host.kernels.compile_commands import read_units
+from kgbuild.host.kernels.unit_listing import read_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.progress import SilentProgress
@@ -131,7 +131,7 @@ def main() -> None:
     while len(pairs) < options.pairs:
         kind, path, text = next(drawn)
         above = [f for f in trace_includers(index.graph, resolver, [path]).files if f.endswith(".c")]
-        units = [u for found in read_units(kernel.units, sorted(above)).values() for u in found]
+        units = [u for found in read_units(kernel, sorted(above)).values() for u in found]
         pairs += [(kind, path, text, unit) for unit in draw.sample(units, min(len(units), 3))]
     said: collections.Counter[tuple[str, str]] = collections.Counter()
     exceptions = []

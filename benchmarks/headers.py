@@ -35,7 +35,7 @@ NOTHING = 4
 
 
 @dataclass(frozen=True)
-class Case:
+class HeaderCase:
     """One change: `new` is put after `old` in `path`, and kgbuild ends with `status`. `limit` is the time wanted."""
 
     name: str
@@ -47,7 +47,7 @@ class Case:
 
 
 CASES = (
-    Case(
+    HeaderCase(
         "inline function, header of 24 units",
         "fs/proc/internal.h",
         "static inline bool pde_is_permanent(const struct proc_dir_entry *pde)\n{\n",
@@ -55,7 +55,7 @@ CASES = (
         0,
         60,
     ),
-    Case(
+    HeaderCase(
         "inline function, header of 4,000 units",
         "include/linux/vmstat.h",
         "static inline const char *node_stat_name(enum node_stat_item item)\n{\n",
@@ -63,7 +63,7 @@ CASES = (
         0,
         60,
     ),
-    Case(
+    HeaderCase(
         "inline function that 16 units use",
         "include/linux/blkdev.h",
         "static inline loff_t bdev_nr_bytes(struct block_device *bdev)\n{\n",
@@ -71,7 +71,7 @@ CASES = (
         0,
         60,
     ),
-    Case(
+    HeaderCase(
         "inline function that 30 units use",
         "include/linux/etherdevice.h",
         "static inline bool is_valid_ether_addr(const u8 *addr)\n{\n",
@@ -79,7 +79,7 @@ CASES = (
         0,
         60,
     ),
-    Case(
+    HeaderCase(
         "new prototype in a header of 200 units",
         "include/linux/namei.h",
         "extern int kern_path(const char *, unsigned, struct path *);\n",
@@ -87,7 +87,7 @@ CASES = (
         NOTHING,
         5,
     ),
-    Case(
+    HeaderCase(
         "new type and inline function in mm.h",
         "include/linux/mm.h",
         "#define _LINUX_MM_H\n",
@@ -95,12 +95,16 @@ CASES = (
         NOTHING,
         5,
     ),
-    Case("comment in mm.h", "include/linux/mm.h", "#define _LINUX_MM_H\n", "/* one more comment */\n", NOTHING, 20),
-    Case("unused macro in mm.h", "include/linux/mm.h", "#define _LINUX_MM_H\n", "#define MM_NOBODY 1\n", NOTHING, 20),
+    HeaderCase(
+        "comment in mm.h", "include/linux/mm.h", "#define _LINUX_MM_H\n", "/* one more comment */\n", NOTHING, 20
+    ),
+    HeaderCase(
+        "unused macro in mm.h", "include/linux/mm.h", "#define _LINUX_MM_H\n", "#define MM_NOBODY 1\n", NOTHING, 20
+    ),
 )
 
 
-def write_patch(kernel: Kernel, case: Case, folder: Path) -> Path:
+def write_patch(kernel: Kernel, case: HeaderCase, folder: Path) -> Path:
     """The case as a patch for this kernel."""
     orig = (kernel.source / case.path).read_text()
     if orig.count(case.old) != 1:

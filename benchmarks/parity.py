@@ -28,6 +28,7 @@ from kgbuild.host.compile.candidate_search import is_fixed
 from kgbuild.host.compile.compile import compile_plain, compile_units
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.compile_commands import read_all_units
+from kgbuild.host.kernels.unit_listing import file_of_all
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import UnitCommand
@@ -43,7 +44,7 @@ _NUMBER = re.compile(r"0x[0-9a-f]+|\b\d+\b")
 
 
 @dataclass
-class Outcome:
+class ParityOutcome:
     """What became of a kernel's sample. `open` are functions that are not proven: (unit, function, status, reason).
     `padded`: how many are proven by a second compile, in how many units, and how many units were compiled so."""
 
@@ -57,23 +58,23 @@ class Outcome:
     failed: list[tuple[str, str]] = field(default_factory=list)
 
 
-def measure(name: str, number: int, seed: int, jobs: int) -> Outcome:
+def measure(name: str, number: int, seed: int, jobs: int) -> ParityOutcome:
     """The parity of a sample of a kernel's units."""
     cache, silent = Cache(), SilentProgress()
     kernel = ensure_kernel(name, progress=silent, jobs=jobs)
     running = RunningKernel(kernel, {})
     # those of the boot loader and of what is no part of the running kernel are never patched
-    units = (unit for unit in read_all_units(kernel.units) if not is_fixed(unit))
+    units = (unit for unit in read_all_units(file_of_all(kernel)) if not is_fixed(unit))
     every = sorted(units, key=lambda unit: unit.object)
     drawn = random.Random(seed).sample(every, min(number, len(every)))
-    found = Outcome(kernel.id.name, kernel.compiler)
+    found = ParityOutcome(kernel.id.name, kernel.compiler)
     for start in range(0, len(drawn), BATCH):
         prove(drawn[start : start + BATCH], running, found, cache, jobs)
         print(f"{found.name}: {found.units} units, {dict(found.counts)}", file=sys.stderr, flush=True)
     return found
 
 
-def prove(units: list[UnitCommand], running: RunningKernel, found: Outcome, cache: Cache, jobs: int) -> None:
+def prove(units: list[UnitCommand], running: RunningKernel, found: ParityOutcome, cache: Cache, jobs: int) -> None:
     """Compile some units and compare each of their functions; adds to `found`."""
     for unit in units:
         try:
@@ -116,7 +117,7 @@ def say_users(view: View, proof: ParityProof, number: int) -> str:
     return "; only weak functions that the kernel overrides refer to it" if overridden else ""
 
 
-def render(outcomes: list[Outcome], seed: int) -> str:
+def render(outcomes: list[ParityOutcome], seed: int) -> str:
     """The page (Markdown)."""
     lines = [
         "<!-- made by benchmarks/parity.py -->",

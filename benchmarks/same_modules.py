@@ -43,7 +43,7 @@ LIMIT_SECONDS = 900
 
 
 @dataclass(frozen=True)
-class Case:
+class ModuleCase:
     """One module to build: a name, the patches, and more options of `kgbuild build`."""
 
     name: str
@@ -52,17 +52,17 @@ class Case:
     options: tuple[str, ...] = ()
 
 
-def fixes(count: int, seed: int, folder: Path) -> Iterator[Case]:
+def fixes(count: int, seed: int, folder: Path) -> Iterator[ModuleCase]:
     """`count` real fixes, written as patches into `folder`."""
     kernel, newer = both()
     paths = sorted(changed_units(kernel, newer))
     for path in sorted(random.Random(seed).sample(paths, min(count, len(paths)))):
         patch = folder / f"{path.replace('/', '__')}.patch"
         patch.write_bytes(difference(kernel.source, newer, path).encode(errors="surrogateescape"))
-        yield Case(f"fix-{patch.stem}", (patch,), f"{KERNEL}={OLDER}")
+        yield ModuleCase(f"fix-{patch.stem}", (patch,), f"{KERNEL}={OLDER}")
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Iterator[ModuleCase]:
     """The patches of tests/kernel and examples: those that are booted as their tables say, the others each alone."""
     seen: set[Path] = set()
     for table, kernel in ((CASES / "cases/cases.toml", OLD), (CASES / "cases/newer.toml", NEW)):
@@ -71,17 +71,17 @@ def cases() -> Iterator[Case]:
             patches = tuple((table.parent / p).resolve() for p in row["patches"])
             options = tuple(row.get("options", ()))
             seen.update(patches)
-            yield Case(f"{row['name']}-{kernel[-10:-6]}", patches, kernel, options)
+            yield ModuleCase(f"{row['name']}-{kernel[-10:-6]}", patches, kernel, options)
             if kernel == NEW or row["name"] in ("meminfo", "af-key", "percpu", "fork"):
-                yield Case(f"{row['name']}-{kernel[-10:-6]}-kallsyms", patches, kernel, ("--backend", "kallsyms"))
+                yield ModuleCase(f"{row['name']}-{kernel[-10:-6]}-kallsyms", patches, kernel, ("--backend", "kallsyms"))
             if row["name"] in rows.get("same", ()):
-                yield Case(f"{row['name']}-same", patches, NEW, options)
+                yield ModuleCase(f"{row['name']}-same", patches, NEW, options)
     for patch in sorted([*CASES.rglob("*.patch"), *(ROOT / "examples").rglob("*.patch")]):
         if patch.resolve() not in seen and LABORATORY not in patch.parents:
-            yield Case(f"{patch.parent.name}-{patch.stem}", (patch,), OLD)
+            yield ModuleCase(f"{patch.parent.name}-{patch.stem}", (patch,), OLD)
 
 
-def laboratory(folder: Path) -> Iterator[Case]:
+def laboratory(folder: Path) -> Iterator[ModuleCase]:
     """The patches of the laboratory, for modules that kbuild builds here, once."""
     import shutil
 
@@ -100,10 +100,10 @@ def laboratory(folder: Path) -> Iterator[Case]:
             options = ["--oot", str(source)]
             for name in (row["module"], *row.get("beside", ())):
                 options += ["--oot-module", str(modules[name])]
-        yield Case(f"lab-{row['folder']}-{patch.stem}", (patch,), OLD, tuple(options))
+        yield ModuleCase(f"lab-{row['folder']}-{patch.stem}", (patch,), OLD, tuple(options))
 
 
-def build(case: Case, checkout: Path, folder: Path) -> dict[str, object]:
+def build(case: ModuleCase, checkout: Path, folder: Path) -> dict[str, object]:
     """What one checkout makes of a case: exit status, codes, and the module's digest ("" where there is none)."""
     record = folder / f"{case.name}.json"
     if record.exists():
@@ -159,7 +159,7 @@ def main() -> None:
         todo = [*fixes(options.fixes, options.seed, folders[2]), *cases(), *laboratory(folders[3])]
         checkouts = [options.before.resolve(), options.after.resolve()]
 
-        def compare(case: Case) -> tuple[Case, dict[str, object], list[str]]:
+        def compare(case: ModuleCase) -> tuple[ModuleCase, dict[str, object], list[str]]:
             before, after = (build(case, *pair) for pair in zip(checkouts, folders, strict=False))
             differs = [key for key in before if before[key] != after[key]]
             if "module" in differs and before["module"] and after["module"]:

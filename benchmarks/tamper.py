@@ -62,7 +62,7 @@ def build(name: str, folder: Path) -> None:
     subprocess.run([sys.executable, "-m", "kgbuild.cli.main", "build", *files, *words, *options], check=True)
 
 
-class Case:
+class TamperCase:
     """A module, its record, and what is true of its kernel."""
 
     def __init__(self, name: str, folder: Path, facts: KernelFacts) -> None:
@@ -79,7 +79,7 @@ class Case:
         return sorted({f.code for f in check_module(module, self.file, arch_of(MACHINE), self.facts, record)})
 
 
-def load(folder: Path) -> list[Case]:
+def load(folder: Path) -> list[TamperCase]:
     """All of MODULES, built. Ends the program where verify finds a fault in one that has none."""
     out = []
     facts: dict[str, KernelFacts] = {}
@@ -88,7 +88,7 @@ def load(folder: Path) -> list[Case]:
         if kernel_name not in facts:
             kernel = ensure_kernel(kernel_name, progress=SilentProgress(), offline=True)
             facts[kernel_name] = kernel_facts(kernel, load_image(kernel), ShippedModules(kernel, MACHINE))
-        case = Case(name, folder, facts[kernel_name])
+        case = TamperCase(name, folder, facts[kernel_name])
         if codes := case.found(case.data, case.record):
             sys.exit(f"{name}: {', '.join(codes)} without any fault")
         out.append(case)

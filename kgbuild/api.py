@@ -148,9 +148,9 @@ def diff_objects(
     from kgbuild.pipeline.object_diff import diff_objects as compare
     from kgbuild.pipeline.object_diff import read_relocatable
 
-    before, after = (read_relocatable(_bytes(one), _name(one)) for one in (orig, patched))
+    objects = [read_relocatable(_bytes(side), _name(side)) for side in (orig, patched)]
     text = read_input_text(symvers, SYMVERS_BYTES) if isinstance(symvers, Path) else symvers or ""
-    return compare(before, after, place or _name(patched), parse_symvers(text), None, ignore_init)
+    return compare(objects[0], objects[1], place or _name(patched), parse_symvers(text), None, ignore_init)
 
 
 def verify(

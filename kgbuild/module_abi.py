@@ -18,6 +18,9 @@ from enum import IntEnum
 from functools import cached_property
 
 POINTER = "Q"
+_ORDER = "<"
+NUMBER = struct.Struct(f"{_ORDER}I")  # a size, or a truth value
+NOTE_HEADER = struct.Struct(f"{_ORDER}III")  # Elf64_Nhdr: bytes of the name, bytes of the contents, type
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Table:
     @cached_property
     def layout(self) -> struct.Struct:
         """All fields of a row, in order."""
-        return struct.Struct("<" + "".join(form for _, form in self.fields))
+        return struct.Struct(_ORDER + "".join(form for _, form in self.fields))
 
     @property
     def size(self) -> int:
@@ -55,7 +58,7 @@ class Table:
         out, at = {}, 0
         for name, form in self.fields:
             out[name] = at
-            at += struct.calcsize("<" + form)
+            at += struct.calcsize(_ORDER + form)
         return out
 
     def pack(self, **values: int | bytes) -> bytes:
@@ -67,7 +70,7 @@ class Table:
 
     def number(self, data: bytes, at: int, field: str) -> int:
         """The number that a field of the row at an offset holds. Raises struct.error where the row is not all there."""
-        return int(struct.unpack_from("<" + dict(self.fields)[field], data, at + self.offsets[field])[0])
+        return int(struct.unpack_from(_ORDER + dict(self.fields)[field], data, at + self.offsets[field])[0])
 
     def rows(self, data: bytes) -> list[int]:
         """Offsets of the whole rows in some bytes."""

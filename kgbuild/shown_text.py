@@ -47,3 +47,12 @@ def _escape(match: re.Match[str]) -> str:
     # bytes that are no UTF-8 come as lone surrogates
     code = ord(char)
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else char.encode("unicode_escape").decode()
+
+
+def readable_size(size: float) -> str:
+    """Bytes for a person: 1.4 GB."""
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

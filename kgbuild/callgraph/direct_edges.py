@@ -380,8 +380,8 @@ def _named_kinds(functions: Functions, layout: AddressMap, rows: list[Places]) -
     jumps = np.nonzero((kind == EdgeKind.TAIL_CALL) & (callee >= 0))[0]
     halves = [
         row
-        for row, a, b in zip(jumps.tolist(), caller[jumps].tolist(), callee[jumps].tolist(), strict=True)
-        if is_half(names[a], names[b])
+        for row, source, target in zip(jumps.tolist(), caller[jumps].tolist(), callee[jumps].tolist(), strict=True)
+        if is_half(names[source], names[target])
     ]
     kind[halves] = EdgeKind.SPLIT
     return kind

@@ -90,6 +90,7 @@ def _default_module(values: Mapping[str, Any]) -> Path:
     metavar="NAME",
     help="Accept a unit or function without proof; recorded.",
 )
+@options.all_reasons_option
 @options.against_option
 @click.option(
     "--allow-type", multiple=True, metavar="NAME", help="Accept another layout of this type or variable; recorded."
@@ -130,6 +131,7 @@ def build(
     allow_compiler: bool,
     allow_unproven: tuple[str, ...],
     allow_type: tuple[str, ...],
+    all_reasons: bool,
     against: tuple[Path, ...],
     provenance: Path | None,
     sbom: Path | None,
@@ -186,6 +188,7 @@ def build(
         tools=tools,
         fixes=check_cves(cves),
         release=release or 0,
+        all_reasons=all_reasons,
     )
     default = _default_module({"patches": patches})
     patches = options.patches_of(patches, git)

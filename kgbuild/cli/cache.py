@@ -60,13 +60,17 @@ def show(
       kgbuild cache show
     """
     from kgbuild.host.kernels.cache_space import survey
-    from kgbuild.host.system.cache import Cache, readable_size
+    from kgbuild.host.system.cache import Cache
     from kgbuild.report.cache_space import day_and_time, space_record
+    from kgbuild.shown_text import readable_size
 
     space = survey(Cache())
 
     def lines(unicode: bool) -> Iterator[str]:
         del unicode
+        if common.quiet:
+            yield f"{space.root}  {readable_size(space.total)}"
+            return
         yield space.root
         for entry in space.kernels:
             marks = ["in use"] if entry.in_use else [f"used {day_and_time(entry.last_used)[:10]}"]
@@ -90,7 +94,7 @@ def show(
                 yield f"  {readable_size(size):>8}  {what}"
         yield f"  {readable_size(space.total):>8}  in all"
 
-    common.deliver(Answer(lambda: space_record(space), lines), unless_quiet=True)
+    common.deliver(Answer(lambda: space_record(space), lines))
 
 
 @cache.command()
@@ -116,8 +120,9 @@ def prune(
       kgbuild cache prune --to 20G --dry-run
     """
     from kgbuild.host.kernels.cache_space import prune as prune_cache
-    from kgbuild.host.system.cache import Cache, readable_size
+    from kgbuild.host.system.cache import Cache
     from kgbuild.report.cache_space import prune_record
+    from kgbuild.shown_text import readable_size
 
     if older is None and to is None:
         raise click.UsageError("say what may go: --older TIME, --to SIZE, or both")

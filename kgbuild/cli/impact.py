@@ -37,6 +37,7 @@ def analysis_choices(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--allow-type", multiple=True, metavar="NAME", help="Accept another layout of this type or variable."
         ),
+        options.all_reasons_option,
         options.against_option,
         options.oot_options,
     ):
@@ -63,6 +64,7 @@ def analysis_options(jobs: int, common: options.Common, limits: dict[str, Any]) 
         oot=limits["oot"],
         oot_modules=limits["oot_modules"],
         tools=limits["tools"],
+        all_reasons=limits["all_reasons"],
     )
 
 

@@ -113,20 +113,24 @@ def list_(
     common: options.Common,
 ) -> None:
     """List the kernels in the cache with the space they take (a source tree may be shared). --verbose shows build-ids
-    in full, --quiet nothing.
+    in full, --quiet the names alone.
 
     \b
     Example:
       kgbuild kernel list
     """
-    from kgbuild.host.system.cache import Cache, readable_size
+    from kgbuild.host.system.cache import Cache
     from kgbuild.pipeline.kernels import list_kernels
+    from kgbuild.shown_text import readable_size
 
     cache = Cache()
     rows = list_kernels(cache)
 
     def lines(unicode: bool) -> Iterator[str]:
         del unicode
+        if common.quiet:
+            yield from (row["name"] for row in rows)
+            return
         if not rows:
             yield f"no kernel in {cache.root}; kgbuild kernel fetch debian:newest-6.1-cloud fetches one"
         yield from _table(
@@ -140,7 +144,7 @@ def list_(
             for row in rows
         )
 
-    common.deliver(Answer(lambda: {"schema": schema_name("kernel"), "kernels": rows}, lines), unless_quiet=True)
+    common.deliver(Answer(lambda: {"schema": schema_name("kernel"), "kernels": rows}, lines))
 
 
 @kernel.command()
@@ -150,7 +154,7 @@ def show(
     name: str,
     common: options.Common,
 ) -> None:
-    """Show everything about one kernel in the cache.
+    """Show everything about one kernel in the cache; with --quiet its name, version and build-id.
 
     \b
     Example:
@@ -159,8 +163,11 @@ def show(
     from kgbuild.pipeline.kernels import describe_kernel, find_in_cache
 
     record = describe_kernel(find_in_cache(name))
+    brief = f"{record['name']}  {record['version']}  {record['build_id']}"
     common.deliver(
-        Answer(lambda: {"schema": schema_name("kernel"), **record}, lambda _: _pairs(record)), unless_quiet=True
+        Answer(
+            lambda: {"schema": schema_name("kernel"), **record}, lambda _: [brief] if common.quiet else _pairs(record)
+        )
     )
 
 
@@ -224,7 +231,7 @@ def search(
     tools: ToolChoice,
     common: options.Common,
 ) -> None:
-    """List the kernels in the archive whose name contains PATTERN, newest first.
+    """List the kernels in the archive whose name contains PATTERN, newest first; with --quiet the names alone.
 
     \b
     Example:
@@ -237,6 +244,9 @@ def search(
 
     def lines(unicode: bool) -> Iterator[str]:
         del unicode
+        if common.quiet:
+            yield from (str(row["name"]) for row in found.rows)
+            return
         yield from _table(
             (
                 str(row["name"]),
@@ -250,8 +260,7 @@ def search(
             yield f"{found.more} more with missing parts (--all)"
 
     common.deliver(
-        Answer(lambda: {"schema": schema_name("kernel"), "kernels": list(found.rows), "more": found.more}, lines),
-        unless_quiet=True,
+        Answer(lambda: {"schema": schema_name("kernel"), "kernels": list(found.rows), "more": found.more}, lines)
     )
 
 

@@ -186,6 +186,11 @@ against_option = click.option(
     metavar="MODULE",
     help="Warn of functions that this live patch module replaces too.",
 )
+all_reasons_option = click.option(
+    "--all-reasons",
+    is_flag=True,
+    help="Where the first units show that the patch is refused, go on with all others, and list every reason.",
+)
 jobs_option = click.option(
     "--jobs", "-j", type=click.IntRange(1), default=lambda: os.cpu_count() or 1, help="Programs run at a time [CPUs]."
 )

@@ -10,6 +10,7 @@ import click
 
 from kgbuild.cli import options
 from kgbuild.cli.contract.commands import KgbuildCommand
+from kgbuild.diagnostics.reasons import reasons_of
 from kgbuild.diagnostics.refusals import Refused
 from kgbuild.host.system.output_kinds import PATCH
 from kgbuild.report.documents import rows_of
@@ -73,11 +74,18 @@ def remedy(
 
     told = output not in (None, options.STDOUT)
     out = common.output(spoken=told)
-    chosen = Options(jobs=jobs, offline=common.offline, max_units=max_units, max_pull=max_pull, tools=tools)
+    chosen = Options(
+        jobs=jobs, offline=common.offline, max_units=max_units, max_pull=max_pull, tools=tools, all_reasons=True
+    )
     made = write_again(patches, kernel_name, codes, chosen, BuildLines(out, (KernelChosen, PatchesApplied)))
     for note in made.notes:
         out.line("decide", note)
-    tried = "compiled, proven and compared; refused for nothing" if not made.left else f"{len(made.left)} refusals"
+    left = len(reasons_of(made.left))
+    tried = (
+        f"{left} reason{'s' * (left != 1)} to refuse it"
+        if left
+        else "compiled, proven and compared; refused for nothing"
+    )
     out.line("tried", tried)
     if made.failed:
         out.line("wrote", "nothing: the rewritten patch does not help")

@@ -30,28 +30,33 @@ def toolchain() -> None:
 def list_(
     common: options.Common,
 ) -> None:
-    """List the toolchains in the cache, with their size and the kernels that were built by them.
+    """List the toolchains in the cache, with their size and the kernels that were built by them. --verbose shows their
+    keys in full, --quiet the keys alone.
 
     \b
     Example:
       kgbuild toolchain list
     """
-    from kgbuild.host.system.cache import Cache, readable_size
+    from kgbuild.host.system.cache import Cache
     from kgbuild.pipeline.toolchains import list_toolchains
     from kgbuild.report.documents import schema_name
+    from kgbuild.shown_text import readable_size
 
     cache = Cache()
     rows = list_toolchains(cache)
 
     def lines(unicode: bool) -> Iterator[str]:
         del unicode
+        if common.quiet:
+            yield from (row["key"] for row in rows)
+            return
         if not rows:
             yield f"no toolchain in {cache.root}; a build fetches the one that it needs"
         for row in rows:
             yield f"{row['key'] if common.verbose else row['key'][:12]}  {row['name']}  {readable_size(row['bytes'])}"
             yield from (f"              {name}" for name in row["kernels"])
 
-    common.deliver(Answer(lambda: {"schema": schema_name("toolchain"), "toolchains": rows}, lines), unless_quiet=True)
+    common.deliver(Answer(lambda: {"schema": schema_name("toolchain"), "toolchains": rows}, lines))
 
 
 @toolchain.command()
@@ -61,7 +66,8 @@ def show(
     key: str,
     common: options.Common,
 ) -> None:
-    """Show one toolchain: its packages with the SHA-256 of their files, and whether it is as it was unpacked.
+    """Show one toolchain: its packages with the SHA-256 of their files, and whether it is as it was unpacked. --quiet
+    leaves the packages out.
 
     \b
     Example:
@@ -80,11 +86,11 @@ def show(
         yield f"folder    {row['folder']}"
         yield f"state     {'as it was unpacked' if row['unchanged'] else 'changed since it was unpacked'}"
         yield from (f"kernel    {name}" for name in row["kernels"])
-        for package in row["packages"]:
+        for package in row["packages"] if not common.quiet else ():
             yield f"package   {package['name']} {package['version']}"
             yield f"          {package['sha256']}"
 
-    common.deliver(Answer(lambda: {"schema": schema_name("toolchain"), **row}, lines), unless_quiet=True)
+    common.deliver(Answer(lambda: {"schema": schema_name("toolchain"), **row}, lines))
 
 
 @toolchain.command()
@@ -129,9 +135,10 @@ def remove(
     Example:
       kgbuild toolchain remove 3f2a
     """
-    from kgbuild.host.system.cache import Cache, readable_size
+    from kgbuild.host.system.cache import Cache
     from kgbuild.pipeline.toolchains import remove_toolchains
     from kgbuild.report.documents import schema_name
+    from kgbuild.shown_text import readable_size
 
     output = common.output()
     removed = remove_toolchains(Cache(), keys)

@@ -15,6 +15,7 @@ import click
 
 from kgbuild.cli.contract.line_width import terminal_width, width_of
 from kgbuild.cli.contract.safe_streams import raw_stderr
+from kgbuild.diagnostics.reasons import Reason, reasons_of
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import KgbuildError
 from kgbuild.shown_text import indent_lines, printable
@@ -166,15 +167,16 @@ def show_error(error: KgbuildError) -> None:
         return click.style(text, fg="red", bold=True) if colour else text
 
     if isinstance(error, Refused):
-        count = len(error.refusals)
+        reasons = reasons_of(error.refusals)
+        count = len(reasons)
         click.echo(f"{head('refused')}   {count} reason{'s' if count != 1 else ''}", err=True)
-        shown = error.refusals
+        if error.not_examined:
+            click.echo(f"          {indent_lines(error.not_examined)}", err=True)
         if count > MOST_REFUSALS:
             click.echo(summarise_refusals(error.refusals), err=True)
-            shown = shown[:_SHOWN_OF_MANY]
-        for refusal in shown:
-            place, fact, remedy = printable(refusal.place), indent_lines(refusal.fact), indent_lines(refusal.remedy)
-            click.echo(f"\n{refusal.code}   {place}\n  {fact}\n  -> {remedy}", err=True)
+            reasons = reasons[:_SHOWN_OF_MANY]
+        for reason in reasons:
+            click.echo(f"\n{_reason_text(reason)}", err=True)
         return
     for fault in getattr(error, "faults", ()):
         click.echo(f"{head('error')}   {fault.place}: {fault.fact}\n  -> {fault.remedy}", err=True)
@@ -188,12 +190,18 @@ def show_error(error: KgbuildError) -> None:
         click.echo(f"  -> {indent_lines(error.remedy)}", err=True)
 
 
+def _reason_text(reason: Reason) -> str:
+    one = reason.first
+    also = f"\n  also {printable(reason.others)}" if reason.others else ""
+    return f"{one.code}   {printable(one.place)}{also}\n  {indent_lines(one.fact)}\n  -> {indent_lines(one.remedy)}"
+
+
 def summarise_refusals(refusals: Sequence[Refusal]) -> str:
     """What many refusals have in common: how many there are of each code, and a file with all of them, which is written
     to the directory for temporary files."""
     import tempfile
 
-    counts = Counter(refusal.code for refusal in refusals)
+    counts = Counter(reason.first.code for reason in reasons_of(refusals))
     rows = [f"  {number:>7}  {code}" for code, number in counts.most_common()]
     lines = [f"{r.code}   {printable(r.place)}\n  {indent_lines(r.fact)}\n  -> {r.remedy}\n" for r in refusals]
     try:

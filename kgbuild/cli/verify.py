@@ -111,7 +111,7 @@ def verify(
 
 
 def _lines(findings: list[Finding], verbose: bool) -> Iterator[str]:
-    """The findings; with `verbose` each with the rule that its code stands for."""
+    """The findings; with `verbose` each with the rule of its code."""
     from kgbuild.diagnostics.registry import RULES
 
     for f in findings:

@@ -135,6 +135,7 @@ def vm(
     """
     from kgbuild.host.kernels.acquire import ensure_kernel
     from kgbuild.host.modules.images import name_modules
+    from kgbuild.host.vm.firmware import read_certificate
     from kgbuild.host.vm.patch_notes import check_kernel_of
     from kgbuild.host.vm.run import PatchRun, run_vm
 
@@ -156,6 +157,8 @@ def vm(
         if keep_log is not None:
             common.write(keep_log, console.encode(errors="replace"))
 
+    for path in trusted:
+        read_certificate(path)  # what is none is said before a kernel is fetched
     prepared = ensure_kernel(kernel_name, progress=out, offline=common.offline, jobs=jobs, choice=tools)
     for path in (*on_top_of, *patches):
         check_kernel_of(path, prepared)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kgbuild.elf.consts import STB
 from kgbuild.model import VMLINUX
+from kgbuild.module_abi import KLP_SYMBOL
 
 if TYPE_CHECKING:
     from kgbuild.kernel.exports import Export
@@ -52,7 +53,7 @@ class Bound(NamedTuple):
         with which module's code the relocation belongs, and is gone after injection."""
         if self.how != KLP:
             return self.name
-        return f".klp.sym.{self.object}.{self.name},{self.sympos}" + (f"@{self.patched}" if self.patched else "")
+        return f"{KLP_SYMBOL}{self.object}.{self.name},{self.sympos}" + (f"@{self.patched}" if self.patched else "")
 
 
 class NotBound(NamedTuple):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Closing the difference of two objects where no kernel is at hand.
+"""Closing the difference of two objects without a kernel.
 
 The original object stands in the kernel's place: what it has is taken to be there as it is, which is what parity proves
 where there is a kernel. Positions come from the parent's symbol table where one is given, and are refused where that
@@ -18,6 +18,7 @@ from kgbuild.closure.close import close_in
 from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.diff.changes import Changes
 from kgbuild.elf.consts import SHN, STB, STT
+from kgbuild.elf.modinfo import modinfo_items
 from kgbuild.elf.object import Object, Symbol
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import VMLINUX
@@ -159,8 +160,7 @@ def is_of_module(obj: Object) -> bool:
     information is not prefixed by a module's name, as that of built-in code is."""
     info = obj.section_named(".modinfo")
     if info is not None:
-        items = [i for i in bytes(obj.contents(info.index)).split(b"\0") if i]
-        return any(b"." not in i.partition(b"=")[0] for i in items)
+        return any("." not in key for key, _ in modinfo_items(obj.contents(info.index)))
     return b"\0__this_module\0" in bytes(obj.strtab)
 
 

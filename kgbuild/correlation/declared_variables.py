@@ -104,7 +104,7 @@ def find_named(view: View, name: Named) -> list[Atom]:
 
 def pair_declared(correlation: Correlation) -> list[Renamed]:
     """Pair what is declared to be a variable of the same unit that is gone, where nothing stands against it; the rest
-    is judged, and refused, with all units at hand (state_verdicts)."""
+    is judged, and refused, when all units are known (state_verdicts)."""
     out = []
     for atom, text in read_declared(correlation.patched)[0]:
         name = parse_declared_name(text)

@@ -54,12 +54,12 @@ def is_registration(section: str) -> bool:
 def new_registrations(orig: View, patched: View, allowed: Mapping[str, int]) -> Iterator[Registration]:
     """What the patched object registers beyond the original, by section; `allowed` are bytes by which a section may
     grow."""
-    before, after = _sizes(orig), _sizes(patched)
-    for name in sorted(after):
+    orig_sizes, patched_sizes = _sizes(orig), _sizes(patched)
+    for name in sorted(patched_sizes):
         if name == EXPORT_SYMBOL:
             yield from _new_exports(orig, patched)
-        elif after[name] - allowed.get(name, 0) > before.get(name, 0) and name not in _TEXTS:
-            fact = f"section {name} grows from {before.get(name, 0)} to {after[name]} bytes"
+        elif patched_sizes[name] - allowed.get(name, 0) > orig_sizes.get(name, 0) and name not in _TEXTS:
+            fact = f"section {name} grows from {orig_sizes.get(name, 0)} to {patched_sizes[name]} bytes"
             had = _names(orig, name)
             names = [n for n in _names(patched, name) if n not in had]
             if names and "+" not in name:

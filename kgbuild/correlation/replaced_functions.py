@@ -37,10 +37,12 @@ def pair_replaced(correlation: Correlation) -> list[tuple[Atom, Atom]]:
         return []
 
 
-def _pair(correlation: Correlation, old: _Pointers, new: _Pointers, allowed: set[int]) -> list[tuple[Atom, Atom]]:
+def _pair(
+    correlation: Correlation, orig: _FunctionAddresses, patched: _FunctionAddresses, allowed: set[int]
+) -> list[tuple[Atom, Atom]]:
     successors = {
         number: {_pointed_to(correlation, source, offset) for source, offset in places}
-        for number, places in old.in_data.items()
+        for number, places in orig.in_data.items()
     }
     taken = Counter(number for found in successors.values() for number in found)
     pairs = []
@@ -48,7 +50,7 @@ def _pair(correlation: Correlation, old: _Pointers, new: _Pointers, allowed: set
         (successor,) = found if len(found) == 1 else (-1,)
         if successor not in allowed or taken[successor] > 1:
             continue
-        if _code_agrees(correlation, old.in_code.get(number, Counter()), new.in_code.get(successor, Counter())):
+        if _code_agrees(correlation, orig.in_code.get(number, Counter()), patched.in_code.get(successor, Counter())):
             correlation.pair(number, successor)
             pairs.append((correlation.orig.atoms[number], correlation.patched.atoms[successor]))
             _pair_cold(correlation, *pairs[-1])
@@ -69,7 +71,7 @@ def _unpaired(view: View, paired: dict[int, tuple[int, ...]]) -> set[int]:
 
 
 @dataclass
-class _Pointers:
+class _FunctionAddresses:
     """Where the address of each function is: in data as (atom, offset), in code as the number of times that a function
     takes it, calls and jumps aside."""
 
@@ -77,9 +79,9 @@ class _Pointers:
     in_code: dict[int, Counter[int]] = field(default_factory=dict)
 
 
-def _pointers(view: View, wanted: set[int]) -> _Pointers:
+def _pointers(view: View, wanted: set[int]) -> _FunctionAddresses:
     """The pointers to some functions. Entries of tables that belong to code do not count. Raises Ambiguous."""
-    out = _Pointers()
+    out = _FunctionAddresses()
     for source in view.atoms:
         if source.section < 0 or source.kind not in (DATA, ANON, FUNCTION) or view.is_table(view.section_of(source)):
             continue
@@ -107,11 +109,11 @@ def _pointed_to(correlation: Correlation, source: int, offset: int) -> int:
     )
 
 
-def _code_agrees(correlation: Correlation, old: Counter[int], new: Counter[int]) -> bool:
-    """Whether all code that takes the address of the old function takes that of the new one instead, as often."""
-    for function, count in old.items():
+def _code_agrees(correlation: Correlation, orig: Counter[int], patched: Counter[int]) -> bool:
+    """Whether all code that takes the address of a function takes that of its successor instead, as often."""
+    for function, count in orig.items():
         others = correlation.to_patched.get(function, ())
-        if not others or any(new[other] != count for other in others):
+        if not others or any(patched[other] != count for other in others):
             return False
     return True
 

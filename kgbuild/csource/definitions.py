@@ -304,7 +304,7 @@ def _judge(tokens: tuple[bytes, ...], body: int) -> tuple[str, str, tuple[str, .
     equals = flat.index(b"=") if b"=" in flat else len(flat)
     first = next((w for w in words if w not in _KEYWORDS or w in _RECORDS), b"")
     if b"typedef" in flat:
-        pointer = [c for a, b, c in zip(tokens, tokens[1:], tokens[2:], strict=False) if (a, b) == (b"(", b"*")]
+        pointer = [tokens[i + 2] for i in range(len(tokens) - 2) if tokens[i : i + 2] == (b"(", b"*")]
         named = words[-1:] if words[-1:] and words[-1] not in _KEYWORDS else pointer[:1]
         return TYPE, _text(b"".join(named)), ()
     if first in _RECORDS and b"{" in flat[:equals]:

@@ -8,6 +8,7 @@ unknown, and the result is unknown unless the rest of the condition decides it.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,15 +17,15 @@ from kgbuild.limits import CONDITION_WORDS
 _NUMBER = re.compile(rb"(0[xX][0-9a-fA-F]+|[0-9]+)[uUlL]*")
 _OPERATORS = re.compile(rb"&&|\|\||[=!<>]=|<<|>>|.", re.DOTALL)
 _LEVELS: tuple[dict[bytes, Callable[[int, int], int]], ...] = (
-    {b"==": lambda a, b: int(a == b), b"!=": lambda a, b: int(a != b)},
+    {b"==": operator.eq, b"!=": operator.ne},
     {
-        b"<": lambda a, b: int(a < b),
-        b">": lambda a, b: int(a > b),
-        b"<=": lambda a, b: int(a <= b),
-        b">=": lambda a, b: int(a >= b),
+        b"<": operator.lt,
+        b">": operator.gt,
+        b"<=": operator.le,
+        b">=": operator.ge,
     },
-    {b"<<": lambda a, b: a << min(b, 64), b">>": lambda a, b: a >> min(b, 64)},
-    {b"+": lambda a, b: a + b, b"-": lambda a, b: a - b},
+    {b"<<": lambda number, bits: number << min(bits, 64), b">>": lambda number, bits: number >> min(bits, 64)},
+    {b"+": operator.add, b"-": operator.sub},
 )
 _MAX_DEPTH = 50
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from enum import Enum
 
 from kgbuild.csource.unit_declarations import UnitText, code_of
 
@@ -37,15 +38,46 @@ _COUNTED = re.compile(
 )
 
 
+class Effect(Enum):
+    """What a change means to a unit: nothing; nothing, if the unit compiles at all, since two declarations have the
+    same name; or that something else may be made of it."""
+
+    NONE = "none"
+    CLASH = "clash"
+    MAY_CHANGE = "may change"
+
+
 def may_emit_other(orig: bytes, patched: bytes) -> bool:
     """Whether a unit may compile to something else, for two outputs of `gcc -E`; True in every case of doubt."""
+    return read_effect(orig, patched) is Effect.MAY_CHANGE
+
+
+def read_effect(orig: bytes, patched: bytes) -> Effect:
+    """What the difference of two outputs of `gcc -E` means to the unit; MAY_CHANGE in every case of doubt."""
     try:
         orig_side = UnitText(orig)
         sides = orig_side, UnitText(patched, orig_side)
     except ValueError:
-        return True
+        return Effect.MAY_CHANGE
     changed = _changed(*sides)
-    return any(_reaches(side, numbers, other) for side, numbers, other in _both(sides, changed))
+    if any(_reaches(side, numbers, other) for side, numbers, other in _both(sides, changed)):
+        return Effect.MAY_CHANGE
+    return Effect.CLASH if _clashes(sides[1], changed[1]) else Effect.NONE
+
+
+def _clashes(side: UnitText, changed: Sequence[int]) -> bool:
+    """Whether a changed declaration declares a name that another declaration of the unit declares as well."""
+    own = set(changed)
+    for number in changed:
+        found = side.judge(number)
+        for name in found.names if found is not None else ():
+            for other in side.mentions(name):
+                if other in own:
+                    continue
+                judged = side.judge(other)
+                if judged is None or name in judged.names:
+                    return True
+    return False
 
 
 def _both(
@@ -69,10 +101,11 @@ def _changed(orig: UnitText, patched: UnitText) -> tuple[list[int], list[int]]:
     while end < shorter - start and orig.piece(len(orig) - 1 - end) == patched.piece(len(patched) - 1 - end):
         end += 1
     forward = {orig.piece(n).strip() for n in range(start)}
-    alike = {orig.piece(n).strip() for n in range(start, len(orig) - end)}
-    alike &= {patched.piece(n).strip() for n in range(start, len(patched) - end)}
-    orig_keys = list(_keys(orig, start, len(orig) - end, forward, alike))
-    patched_keys = list(_keys(patched, start, len(patched) - end, forward, alike))
+    orig_texts = [_renumbered(orig.piece(n).strip()) for n in range(start, len(orig) - end)]
+    patched_texts = [_renumbered(patched.piece(n).strip()) for n in range(start, len(patched) - end)]
+    alike = set(orig_texts) & set(patched_texts)
+    orig_keys = list(_keys(orig_texts, forward, alike))
+    patched_keys = list(_keys(patched_texts, forward, alike))
     orig_count, patched_count = Counter(orig_keys), Counter(patched_keys)
     both = {key for key, count in orig_count.items() if patched_count[key] == count}
     orig_kept = [n for n, key in enumerate(orig_keys) if key in both]
@@ -96,15 +129,12 @@ def _moved(orig: Sequence[object], patched: Sequence[object]) -> tuple[int, int]
     return first, last
 
 
-def _keys(
-    side: UnitText, start: int, end: int, before: Collection[bytes], alike: Collection[bytes]
-) -> Iterator[tuple[bytes, ...]]:
+def _keys(pieces: Sequence[bytes], before: Collection[bytes], alike: Collection[bytes]) -> Iterator[tuple[bytes, ...]]:
     """What is equal for equal declarations, for some of one side. `struct s;` is empty where one of the pieces before
     it is the same. `alike` are texts that both sides have."""
     seen: set[bytes] = set()
-    exact = end - start <= FEW_PIECES
-    for number in range(start, end):
-        piece = side.piece(number).strip()
+    exact = len(pieces) <= FEW_PIECES
+    for piece in pieces:
         again = _FORWARD.fullmatch(piece) and (piece in before or piece in seen)
         seen.add(piece)
         if again or piece in (b"", b";"):
@@ -115,9 +145,9 @@ def _keys(
             yield _key(piece, exact)
 
 
-def _key(piece: bytes, exact: bool) -> tuple[bytes, ...]:
-    """What is equal for pieces with the same tokens; empty for an empty declaration. Numbers that __COUNTER__ gave
-    are numbered from 0 in each piece, since one more use of it in a header shifts all others."""
+def _renumbered(piece: bytes) -> bytes:
+    """A declaration in which the numbers that __COUNTER__ gave count from 0, since one more use of it in a header
+    shifts all others."""
     if b"__UNIQUE_ID_" in piece or b"__compiletime_assert_" in piece or b"%c0:" in piece or b"__initcall__" in piece:
         known: dict[bytes, int] = {}
 
@@ -125,7 +155,12 @@ def _key(piece: bytes, exact: bool) -> tuple[bytes, ...]:
             stem, number = match[1] or match[3] or match[5], match[2] or match[4] or match[6]
             return stem + b"#%d#" % known.setdefault(number, len(known))
 
-        piece = _COUNTED.sub(renumber, piece)
+        return _COUNTED.sub(renumber, piece)
+    return piece
+
+
+def _key(piece: bytes, exact: bool) -> tuple[bytes, ...]:
+    """What is equal for pieces with the same tokens; empty for an empty declaration."""
     plain = not exact and b'"' not in piece and b"'" not in piece
     tokens = tuple(piece.split()) if plain else code_of(piece)
     return () if tokens in ((), (b";",)) else tokens

@@ -18,6 +18,7 @@ from kgbuild.csource.lexer import NEWLINE, SPACE, read_tokens
 
 _MARKER = re.compile(rb"^# \d[^\n]*\n", re.MULTILINE)
 _MARK = re.compile(rb'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|[{};]|^[ \t]*#[^\n]*', re.DOTALL | re.MULTILINE)
+_PLAIN_ATTRIBUTE = re.compile(rb"\b__attribute__\s*\(\((?:[^()]|\([^()]*\))*\)\)")
 _WORD = re.compile(rb"[A-Za-z_$][\w$]*")
 _BEFORE = re.compile(rb"[\w$]")
 _RECORDS = frozenset((b"struct", b"union", b"enum"))
@@ -204,6 +205,10 @@ def _begins_body(head: bytes) -> bool:
     """Whether a brace after `head` begins the body of a function, not of a type or of a value."""
     if not head.rstrip().endswith(b")"):
         return False
+    if b'"' not in head:  # most heads need not be read as tokens
+        plain = _PLAIN_ATTRIBUTE.sub(b"", head)
+        if b"=" not in plain and b"__attribute" not in plain and b"typeof" not in plain:
+            return plain.rstrip().endswith(b")")
     tokens = code_of(head)
     flat: list[bytes] = []
     index = 0
@@ -231,7 +236,7 @@ class _NotUnderstoodError(Exception):
 
 
 @dataclass
-class _Reader:
+class _DeclarationReader:
     """Reads the specifiers and declarators of one declaration."""
 
     tokens: Sequence[bytes]
@@ -340,7 +345,7 @@ class _Reader:
             if token == b"*" or self.skip():
                 self.at += token == b"*"
             elif token == b"(" and not name:
-                inner = _Reader(self.inside())
+                inner = _DeclarationReader(self.inside())
                 self.pointed = b"*" in inner.tokens
                 name = inner.declarator()
                 if inner.at != len(inner.tokens):
@@ -399,7 +404,7 @@ def read_declaration(tokens: Sequence[bytes]) -> Declaration | None:
 
 
 def _read(tokens: Sequence[bytes]) -> Declaration:
-    reader = _Reader(tokens)
+    reader = _DeclarationReader(tokens)
     reader.specifiers()
     types = frozenset(reader.names)
     declared: set[bytes] = set()

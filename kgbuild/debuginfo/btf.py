@@ -14,10 +14,11 @@ import struct
 from typing import NamedTuple
 
 from kgbuild.elf.object import Object
+from kgbuild.elf.records import PREFIX, order_of_magic, words_of
 from kgbuild.elf.strings import StringTable
 from kgbuild.errors import ToolError
 
-_HEADER = struct.Struct("<HBBIIIII")
+_HEADER = "HBBIIIII"
 _MAGIC = 0xEB9F
 INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF = 1, 2, 3, 4, 5, 6, 7, 8
 VOLATILE, CONST, RESTRICT, FUNC, FUNC_PROTO, VAR, DATASEC, FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = range(9, 20)
@@ -39,11 +40,12 @@ class Btf:
     """The types of a .BTF section. Raises ValueError, struct.error or IndexError if it can't be read."""
 
     def __init__(self, data: bytes) -> None:
-        magic, _, _, header, type_at, type_size, string_at, string_size = _HEADER.unpack_from(data)
-        if magic != _MAGIC:
+        order = order_of_magic(_MAGIC, data)
+        if order is None:
             raise ValueError("wrong magic number")
+        _, _, _, header, type_at, type_size, string_at, string_size = struct.unpack_from(PREFIX[order] + _HEADER, data)
         raw = data[header + type_at : header + type_at + type_size]
-        self.words = memoryview(raw[: len(raw) & ~3]).cast("I")
+        self.words = words_of(raw, order)
         self.strings = data[header + string_at : header + string_at + string_size]
         self.name = StringTable(self.strings).at
         self.at = [-1]

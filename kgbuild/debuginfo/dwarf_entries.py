@@ -3,7 +3,8 @@
 
 pyelftools reads everything and makes an object of each attribute, which takes seconds for one unit of the kernel. Here,
 subtrees that are not needed are skipped by DW_AT_sibling, and entries whose attributes all have fixed sizes are skipped
-as a whole. Supports versions 4 and 5, 32-bit DWARF, little-endian. Source: DWARF 5, sections 7.5 and 7.6.
+as a whole. Supports versions 4 and 5, 32-bit DWARF, in the byte order of the object. Source: DWARF 5, sections 7.5
+and 7.6.
 """
 
 from __future__ import annotations
@@ -13,44 +14,36 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
+from kgbuild.debuginfo.dwarf_forms import (
+    AT_SIBLING,
+    BLOCK,
+    BLOCK_LENGTHS,
+    EXPRLOC,
+    FIXED_SIZES,
+    IMPLICIT_CONST,
+    LEB_FORMS,
+    LINE_STRP,
+    REF4,
+    STRING,
+    STRP,
+    Abbreviation,
+    make_abbreviation,
+)
 from kgbuild.decompression import DamagedError, decompress
 from kgbuild.elf.consts import SHF
 from kgbuild.elf.object import Object, Section
-from kgbuild.elf.read import CHDR, FormatError
+from kgbuild.elf.read import FormatError
 from kgbuild.limits import SECTION_BYTES
 
 TAG_LEXICAL_BLOCK, TAG_STRUCTURE, TAG_INLINED, TAG_SUBPROGRAM, TAG_VARIABLE = 0x0B, 0x13, 0x1D, 0x2E, 0x34
 AT_BYTE_SIZE, AT_PRODUCER = 0x0B, 0x25
-AT_SIBLING, AT_LOCATION, AT_NAME, AT_ABSTRACT_ORIGIN, AT_DECL_LINE, AT_SPECIFICATION = (
-    0x01,
-    0x02,
-    0x03,
-    0x31,
-    0x3B,
-    0x47,
-)
+AT_LOCATION, AT_NAME, AT_ABSTRACT_ORIGIN, AT_DECL_LINE, AT_SPECIFICATION = 0x02, 0x03, 0x31, 0x3B, 0x47
 AT_DECLARATION, AT_STR_OFFSETS_BASE, AT_ADDR_BASE = 0x3C, 0x72, 0x73
-REF4, STRP, STRING, LINE_STRP, IMPLICIT_CONST, FLAG_PRESENT, EXPRLOC = 0x13, 0x0E, 0x08, 0x1F, 0x21, 0x19, 0x18
-_FIXED = {
-    **{0x01: 8, 0x0B: 1, 0x05: 2, 0x06: 4, 0x07: 8, 0x0C: 1, 0x0E: 4, 0x10: 4, 0x11: 1, 0x12: 2, 0x13: 4, 0x14: 8},
-    **{0x17: 4, 0x19: 0, 0x1C: 4, 0x1D: 4, 0x1E: 16, 0x1F: 4, 0x20: 8, 0x21: 0, 0x25: 1, 0x26: 2, 0x27: 3, 0x28: 4},
-    **{0x29: 1, 0x2A: 2, 0x2B: 3, 0x2C: 4},
-}
 _STRX = {0x1A: 0, 0x25: 1, 0x26: 2, 0x27: 3, 0x28: 4}  # bytes of the index; 0 for LEB128
-_LEB = {0x0D, 0x0F, 0x15, 0x1A, 0x1B, 0x22, 0x23}
-_BLOCK = {0x0A: 1, 0x03: 2, 0x04: 4}
 _STRUCTURES = frozenset({TAG_STRUCTURE})
 _MAX_DEPTH = 256
 _LONG_NAME, _TIMES = 256, 16  # longer names may be read for so many times the bytes of their section
 _COMPRESSIONS = {1: "zlib", 2: "zstd"}  # gABI: ch_type
-
-
-class _Abbreviation(NamedTuple):
-    tag: int
-    children: bool
-    attributes: tuple[tuple[int, int, int], ...]  # attribute, form, implicit value
-    size: int  # of all attributes together if it is fixed, else -1
-    sibling: int  # offset of DW_AT_sibling among the attributes, -1 if it is not fixed
 
 
 class Die(NamedTuple):
@@ -71,9 +64,10 @@ class Dwarf:
 
     def __init__(self, obj: Object, section: Section) -> None:
         self.obj, self.section = obj, section
+        self.order = obj.records.order
         self.data = self._bytes(section)
         self.relocs = obj.reloc_rows(section.index)
-        self._abbreviations: dict[int, dict[int, _Abbreviation]] = {}
+        self._abbreviations: dict[int, dict[int, Abbreviation]] = {}
         # of the current unit: the bases for strings and addresses that are given by index
         self._strings_base = self.addresses_base = 0
         self._names_read = 0  # bytes of long names, each time that one is read
@@ -101,25 +95,25 @@ class Dwarf:
     def _bytes(self, section: Section) -> bytes:
         """A section's contents, decompressed (gABI: SHF_COMPRESSED)."""
         SECTION_BYTES.check(section.size, section.name)
-        raw = bytes(self.obj.contents(section.index))
-        if not section.flags & SHF.COMPRESSED or len(raw) < CHDR.size:
+        raw, header = bytes(self.obj.contents(section.index)), self.obj.records.compressed
+        if not section.flags & SHF.COMPRESSED or len(raw) < header.size:
             return raw
-        kind, _, size, _ = CHDR.unpack_from(raw)
+        kind, _, size, _ = header.unpack_from(raw)
         SECTION_BYTES.check(size, section.name)
         if kind not in _COMPRESSIONS:
             raise FormatError(section.offset, f"{section.name} is compressed in a way {kind} that is not known")
         try:
-            out = decompress(raw[CHDR.size :], _COMPRESSIONS[kind], section.name, SECTION_BYTES)
+            out = decompress(raw[header.size :], _COMPRESSIONS[kind], section.name, SECTION_BYTES)
         except DamagedError as error:
             raise FormatError(section.offset, f"{section.name} {error.fact}") from error
         if len(out) != size:
             raise FormatError(section.offset, f"{section.name} is not {size} bytes when decompressed, but {len(out)}")
         return out
 
-    def _table(self, at: int) -> dict[int, _Abbreviation]:
+    def _table(self, at: int) -> dict[int, Abbreviation]:
         if at in self._abbreviations:
             return self._abbreviations[at]
-        out: dict[int, _Abbreviation] = {}
+        out: dict[int, Abbreviation] = {}
         data, start = self._abbrev, at
         while True:
             code, at = self._leb(data, at)
@@ -138,17 +132,17 @@ class Dwarf:
                 if name == 0 and form == 0:
                     break
                 attributes.append((name, form, implicit))
-            out[code] = _Abbreviation(tag, children, tuple(attributes), *_layout(attributes))
+            out[code] = make_abbreviation(tag, children, attributes)
         self._abbreviations[start] = out
         return out
 
-    def units(self) -> Iterator[tuple[int, int, int, dict[int, _Abbreviation]]]:
+    def units(self) -> Iterator[tuple[int, int, int, dict[int, Abbreviation]]]:
         """Each unit: the offset of its header, the offset of its first entry, its end, and its abbreviations."""
         at = 0
         data = self.data
         while at + 12 <= len(data):
-            length = int.from_bytes(data[at : at + 4], "little")
-            version = int.from_bytes(data[at + 4 : at + 6], "little")
+            length = int.from_bytes(data[at : at + 4], self.order)
+            version = int.from_bytes(data[at + 4 : at + 6], self.order)
             if length >= 0xFFFFFFF0 or version not in (4, 5):
                 raise self.fault(at, f"64-bit DWARF or version {version} has no rule")
             end = at + 4 + length
@@ -168,9 +162,9 @@ class Dwarf:
         if index < len(self.relocs) and self.relocs[index][0] == at:
             _, _, sym, addend = self.relocs[index]
             return addend + self.obj.columns.value[sym]
-        return int.from_bytes(self.data[at : at + size], "little")
+        return int.from_bytes(self.data[at : at + size], self.order)
 
-    def top(self, first: int, unit: int, end: int, table: dict[int, _Abbreviation]) -> Die | None:
+    def top(self, first: int, unit: int, end: int, table: dict[int, Abbreviation]) -> Die | None:
         """The first entry of a unit, which contains all others. Names are read as names of this unit from now on."""
         die = self.die(first, unit, end, table)
         if die is not None:
@@ -183,7 +177,7 @@ class Dwarf:
         found = die.attributes.get(attribute)
         return self.value_at(found[1], 4) if found is not None else 8
 
-    def die(self, at: int, unit: int, end: int, table: dict[int, _Abbreviation]) -> Die | None:
+    def die(self, at: int, unit: int, end: int, table: dict[int, Abbreviation]) -> Die | None:
         """The entry at an offset; None at the end of a list of siblings."""
         code, place = self._leb(self.data, at)
         if code == 0:
@@ -200,23 +194,23 @@ class Dwarf:
         sibling = 0
         if AT_SIBLING in attributes and attributes[AT_SIBLING][0] == REF4:
             where = attributes[AT_SIBLING][1]
-            sibling = unit + int.from_bytes(self.data[where : where + 4], "little")
+            sibling = unit + int.from_bytes(self.data[where : where + 4], self.order)
             if not place <= sibling <= end:
                 raise self.fault(at, f"the entry at {at:#x} has a sibling at {sibling:#x}")
         return Die(at, abbreviation.tag, abbreviation.children, place, sibling, unit, attributes)
 
     def _skip(self, form: int, at: int) -> int:
-        size = _FIXED.get(form)
+        size = FIXED_SIZES.get(form)
         if size is not None:
             return at + size
-        if form in _LEB:
+        if form in LEB_FORMS:
             return self._leb(self.data, at)[1]
-        if form in (EXPRLOC, 0x09):
+        if form in (EXPRLOC, BLOCK):
             length, at = self._leb(self.data, at)
             return at + length
-        if form in _BLOCK:
-            width = _BLOCK[form]
-            return at + width + int.from_bytes(self.data[at : at + width], "little")
+        if form in BLOCK_LENGTHS:
+            width = BLOCK_LENGTHS[form]
+            return at + width + int.from_bytes(self.data[at : at + width], self.order)
         if form == STRING:
             end = self.data.find(b"\0", at)
             if end < 0:
@@ -225,7 +219,7 @@ class Dwarf:
         raise self.fault(at, f"form {form:#x} has no rule")
 
     def children(
-        self, die: Die, end: int, table: dict[int, _Abbreviation], tags: frozenset[int], depth: int = 0
+        self, die: Die, end: int, table: dict[int, Abbreviation], tags: frozenset[int], depth: int = 0
     ) -> Iterator[tuple[Die, int]]:
         """Each child of an entry that has one of the given tags, and the end of its subtree (0 if not known)."""
         if not die.children:
@@ -243,7 +237,7 @@ class Dwarf:
                 yield child, child.sibling
             at = child.sibling if child.sibling else self._end_of(child, end, table, depth)
 
-    def entries(self, die: Die, end: int, table: dict[int, _Abbreviation]) -> Iterator[tuple[int, int, int]]:
+    def entries(self, die: Die, end: int, table: dict[int, Abbreviation]) -> Iterator[tuple[int, int, int]]:
         """Each child of an entry, without reading its attributes: its offset, its tag, and the end of its subtree."""
         if not die.children:
             return
@@ -268,13 +262,13 @@ class Dwarf:
             at = behind
 
     def _passed(
-        self, at: int, place: int, abbreviation: _Abbreviation, unit: int, end: int, table: dict[int, _Abbreviation]
+        self, at: int, place: int, abbreviation: Abbreviation, unit: int, end: int, table: dict[int, Abbreviation]
     ) -> int:
         """The offset behind the subtree of an entry whose attributes begin at `place`."""
         for name, form, _ in abbreviation.attributes:
             if name == AT_SIBLING and form == REF4 and abbreviation.children:
-                return unit + int.from_bytes(self.data[place : place + 4], "little")
-            size = _FIXED.get(form)
+                return unit + int.from_bytes(self.data[place : place + 4], self.order)
+            size = FIXED_SIZES.get(form)
             place = place + size if size is not None else self._skip(form, place)
         if not abbreviation.children:
             return place
@@ -282,7 +276,7 @@ class Dwarf:
         assert die is not None
         return self._end_of(die, end, table, 0)
 
-    def _behind(self, at: int, unit: int, end: int, table: dict[int, _Abbreviation], tags: frozenset[int]) -> int:
+    def _behind(self, at: int, unit: int, end: int, table: dict[int, Abbreviation], tags: frozenset[int]) -> int:
         """The offset of the next sibling of an entry that has none of the wanted tags, if it can be found without
         reading the entry; else 0."""
         code = self.data[at]
@@ -294,12 +288,12 @@ class Dwarf:
             found = place + abbreviation.size if abbreviation.size >= 0 else 0
         elif abbreviation.sibling >= 0:
             where = place + abbreviation.sibling
-            found = unit + int.from_bytes(self.data[where : where + 4], "little")
+            found = unit + int.from_bytes(self.data[where : where + 4], self.order)
         else:
             return 0
         return found if at < found <= end else 0
 
-    def _end_of(self, die: Die, end: int, table: dict[int, _Abbreviation], depth: int) -> int:
+    def _end_of(self, die: Die, end: int, table: dict[int, Abbreviation], depth: int) -> int:
         """The offset behind a subtree, found by walking it."""
         if not die.children:
             return die.next
@@ -313,7 +307,7 @@ class Dwarf:
             at = child.sibling if child.sibling else self._end_of(child, end, table, depth + 1)
         raise self.fault(die.offset, "a list of entries has no end")
 
-    def name(self, die: Die, end: int, table: dict[int, _Abbreviation]) -> str:
+    def name(self, die: Die, end: int, table: dict[int, Abbreviation]) -> str:
         """An entry's name, or the name of its origin if it has none of its own; "" if there is none."""
         found: Die | None = die
         for _ in range(4):
@@ -325,7 +319,7 @@ class Dwarf:
             link = found.attributes.get(AT_ABSTRACT_ORIGIN) or found.attributes.get(AT_SPECIFICATION)
             if link is None or link[0] != REF4:
                 break
-            where = found.unit + int.from_bytes(self.data[link[1] : link[1] + 4], "little")
+            where = found.unit + int.from_bytes(self.data[link[1] : link[1] + 4], self.order)
             if not found.unit < where < end:
                 raise self.fault(found.offset, f"its origin is said to be at {where:#x}")
             found = self.die(where, found.unit, end, table)
@@ -345,7 +339,7 @@ class Dwarf:
         elif form in _STRX:
             raw = self._strings(self.obj.section_named(".debug_str"))
             width = _STRX[form]
-            index = int.from_bytes(self.data[at : at + width], "little") if width else self._leb(self.data, at)[0]
+            index = int.from_bytes(self.data[at : at + width], self.order) if width else self._leb(self.data, at)[0]
             place = self._places_of_strings.get(self._strings_base + 4 * index, -1)
         elif form != STRING:
             return ""
@@ -385,22 +379,8 @@ class Dwarf:
         if form == IMPLICIT_CONST:
             return implicit
         if form in (0x0B, 0x05, 0x06, 0x07):
-            return int.from_bytes(self.data[at : at + _FIXED[form]], "little")
+            return int.from_bytes(self.data[at : at + FIXED_SIZES[form]], self.order)
         return self._leb(self.data, at)[0] if form in (0x0F, 0x0D) else 0
-
-
-def _layout(attributes: list[tuple[int, int, int]]) -> tuple[int, int]:
-    """The total size of these attributes, and the offset of AT_SIBLING among them; -1 for what is not fixed."""
-    size = 0
-    sibling = -1
-    for name, form, _ in attributes:
-        if name == AT_SIBLING and form == REF4:
-            sibling = size
-        fixed = _FIXED.get(form)
-        if fixed is None:
-            return -1, sibling
-        size += fixed
-    return size, sibling
 
 
 def read_struct_sizes(obj: Object, names: frozenset[str]) -> dict[str, int]:

@@ -17,39 +17,40 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
+from kgbuild.debuginfo.dwarf_forms import (
+    BLOCK,
+    BLOCK_LENGTHS,
+    EXPRLOC,
+    FIXED_SIZES,
+    IMPLICIT_CONST,
+    LEB_FORMS,
+    LINE_STRP,
+    STRING,
+    STRP,
+    Abbreviation,
+    make_abbreviation,
+)
 from kgbuild.elf.consts import SHF
 from kgbuild.elf.object import Section
+from kgbuild.elf.records import PREFIX, Records
 
-_SIBLING, _NAME, _LOCATION, _COMP_DIR, _LOW_PC = 0x01, 0x03, 0x02, 0x1B, 0x11
+_NAME, _LOCATION, _COMP_DIR, _LOW_PC = 0x03, 0x02, 0x1B, 0x11
 _INLINE, _ORIGIN, _DECL_LINE, _SPECIFICATION, _TYPE = 0x20, 0x31, 0x3B, 0x47, 0x49
 _CALL_FILE, _CALL_LINE = 0x58, 0x59
 _DECL_FILE, _DECLARATION, _STMT_LIST = 0x3A, 0x3C, 0x10
 _SUBPROGRAM, _INLINED, _LEXICAL, _VARIABLE = 0x2E, 0x1D, 0x0B, 0x34
 _WRAPPERS = {0x01: "[]", 0x26: "", 0x35: "", 0x0F: " *"}
 _TYPES = {0x13: "struct ", 0x17: "union ", 0x04: "enum ", 0x16: "", 0x24: ""}
-# sizes of the forms that have one
-_FIXED = {
-    **dict.fromkeys((0x0B, 0x0C, 0x11, 0x25, 0x29), 1),  # data1 flag ref1 strx1 addrx1
-    **dict.fromkeys((0x05, 0x12, 0x26, 0x2A), 2),  # data2 ref2 strx2 addrx2
-    **dict.fromkeys((0x06, 0x0E, 0x10, 0x13, 0x17, 0x1C, 0x1D, 0x1F, 0x28, 0x2C), 4),
-    **dict.fromkeys((0x01, 0x07, 0x14, 0x20, 0x24), 8),  # addr data8 ref8 ref_sig8 ref_sup8
-    0x19: 0,  # flag_present
-    0x21: 0,  # implicit_const
-    0x1E: 16,  # data16
-}
-_LEB = frozenset({0x0D, 0x0F, 0x15, 0x1A, 0x1B, 0x22, 0x23})  # sdata udata ref_udata strx addrx loclistx rnglistx
-_STRP, _LINE_STRP, _STRING, _EXPRLOC, _BLOCK, _BLOCK1, _BLOCK2, _BLOCK4 = 0x0E, 0x1F, 0x08, 0x18, 0x09, 0x0A, 0x03, 0x04
 _REFERENCES = frozenset({0x11, 0x12, 0x13, 0x14, 0x15})
-_IMPLICIT = 0x21
-
-
 _MOST_STRINGS = 4  # how many strings ending in the name are considered in a search
 _FIRST_ENTRY = 4096  # more than a unit's header and first entry take
 
 
-class File(Protocol):
+class SectionSource(Protocol):
     """The part of a file that is read here: an Object, or a Sections, which has the section headers only."""
 
+    @property
+    def records(self) -> Records: ...
     def section_named(self, name: str) -> Section | None: ...
     def contents(self, index: int) -> memoryview: ...
 
@@ -92,27 +93,27 @@ class DwarfUnit:
     declared: list[DeclaredName] = field(default_factory=list)
 
 
-def read_unit_ranges(obj: File) -> list[tuple[int, int, int]]:
+def read_unit_ranges(obj: SectionSource) -> list[tuple[int, int, int]]:
     """(start, end, offset of the unit in .debug_info) of every address range of code, sorted; addresses are signed
     64-bit.
 
     Empty if the file has no .debug_aranges. Raises DwarfError.
     """
-    raw = _section(obj, ".debug_aranges")
+    raw, prefix = _section(obj, ".debug_aranges"), PREFIX[obj.records.order]
     out: list[tuple[int, int, int]] = []
     at = 0
     while at + 12 <= len(raw):
-        length, version, unit, size, segment = struct.unpack_from("<IHIBB", raw, at)
+        length, version, unit, size, segment = struct.unpack_from(f"{prefix}IHIBB", raw, at)
         if length >= 0xFFFFFFF0 or version != 2 or size != 8 or segment:
             raise DwarfError(f".debug_aranges at {at:#x} has an unknown form")
         first = at + 16  # the header, padded to twice the size of an address
-        pairs = struct.iter_unpack("<qq", raw[first : first + (at + 4 + length - first) // 16 * 16])
+        pairs = struct.iter_unpack(f"{prefix}qq", raw[first : first + (at + 4 + length - first) // 16 * 16])
         out.extend((start, start + span, unit) for start, span in pairs if span)
         at += 4 + length
     return sorted(out)
 
 
-def read_unit_name(obj: File, offset: int) -> str:
+def read_unit_name(obj: SectionSource, offset: int) -> str:
     """Path of the source file of the unit at `offset` in .debug_info, relative to its compilation directory. Raises
     DwarfError."""
     try:
@@ -123,7 +124,7 @@ def read_unit_name(obj: File, offset: int) -> str:
         raise DwarfError(f"unit at {offset:#x} can't be read: {error}") from error
 
 
-def find_units(obj: File, name: str, units: Sequence[int]) -> list[int]:
+def find_units(obj: SectionSource, name: str, units: Sequence[int]) -> list[int]:
     """Offsets of the units that may describe something called `name`. `units` are the offsets of all units, sorted.
 
     A name is referred to by its offset in .debug_str. Wherever these four bytes occur in .debug_info, an entry may have
@@ -133,13 +134,13 @@ def find_units(obj: File, name: str, units: Sequence[int]) -> list[int]:
     found: set[int] = set()
     # the end of a longer string may be used as a string of its own
     for match in islice(re.finditer(re.escape(name.encode() + b"\0"), strings), _MOST_STRINGS):
-        for place in re.finditer(re.escape(struct.pack("<I", match.start())), info, re.DOTALL):
+        for place in re.finditer(re.escape(match.start().to_bytes(4, obj.records.order)), info, re.DOTALL):
             row = bisect.bisect_right(units, place.start()) - 1
             found |= {units[row]} if row >= 0 else set()
     return sorted(found)
 
 
-def read_unit(obj: File, offset: int) -> DwarfUnit:
+def read_unit(obj: SectionSource, offset: int) -> DwarfUnit:
     """Bodies, inlining and data of the unit at `offset` in .debug_info. Raises DwarfError."""
     try:
         return _UnitReader(obj, offset).facts()
@@ -147,25 +148,13 @@ def read_unit(obj: File, offset: int) -> DwarfUnit:
         raise DwarfError(f"unit at {offset:#x} can't be read: {error}") from error
 
 
-def _section(obj: File, name: str) -> memoryview:
+def _section(obj: SectionSource, name: str) -> memoryview:
     section = obj.section_named(name)
     if section is None:
         return memoryview(b"")
     if section.flags & SHF.COMPRESSED:
         raise DwarfError(f"{name} is compressed")
     return obj.contents(section.index)
-
-
-@dataclass(frozen=True)
-class _Abbreviation:
-    """The tag; whether children follow; (attribute, form, implicit value) of each attribute; the size of all attributes
-    together and the offset of DW_AT_sibling among them, each -1 if it is not fixed."""
-
-    tag: int
-    children: bool
-    attributes: tuple[tuple[int, int, int], ...]
-    size: int
-    sibling: int
 
 
 def _uleb(raw: bytes, at: int) -> tuple[int, int]:
@@ -180,30 +169,34 @@ def _uleb(raw: bytes, at: int) -> tuple[int, int]:
 
 
 class _UnitReader:
-    def __init__(self, obj: File, offset: int, *, first_only: bool = False) -> None:
-        self.obj = obj
+    def __init__(self, obj: SectionSource, offset: int, *, first_only: bool = False) -> None:
+        self.obj, self.order = obj, obj.records.order
         info = _section(obj, ".debug_info")
-        length, version = struct.unpack_from("<IH", info, offset)
+        length, version = self._unpack("IH", info, offset)
         if length >= 0xFFFFFFF0 or version not in (4, 5):
             raise DwarfError(f"unit at {offset:#x}: unknown DWARF version {version}")
         self.raw = bytes(info[offset : offset + (_FIRST_ENTRY if first_only else 4 + length)])
         self.offset = offset
         if version == 5:
-            kind, size, abbreviations = struct.unpack_from("<BBI", self.raw, 6)
+            kind, size, abbreviations = self._unpack("BBI", self.raw, 6)
             self.first = 12
             if kind != 1:
                 raise DwarfError(f"unit at {offset:#x} is of kind {kind}")
         else:
-            abbreviations, size = struct.unpack_from("<IB", self.raw, 6)
+            abbreviations, size = self._unpack("IB", self.raw, 6)
             self.first = 11
         if size != 8:
             raise DwarfError(f"unit at {offset:#x} has addresses of {size} bytes")
         wanted = _uleb(self.raw, self.first)[0] if first_only else 0
         self.abbreviations = self._read_abbreviations(abbreviations, wanted)
 
-    def _read_abbreviations(self, start: int, wanted: int) -> dict[int, _Abbreviation]:
+    def _unpack(self, form: str, data: bytes | memoryview, at: int) -> tuple[int, ...]:
+        """Numbers in the file's byte order, as struct's `form` says."""
+        return struct.unpack_from(PREFIX[self.order] + form, data, at)
+
+    def _read_abbreviations(self, start: int, wanted: int) -> dict[int, Abbreviation]:
         raw = bytes(_section(self.obj, ".debug_abbrev")[start : start + (1 << 16)])
-        out: dict[int, _Abbreviation] = {}
+        out: dict[int, Abbreviation] = {}
         # if only the unit's own entry is wanted: search for its abbreviation, which follows the end of another one (two
         # zeros) and has the tag DW_TAG_compile_unit and children
         at = raw.find(bytes([0, 0, wanted, 0x11, 1])) + 2 if 0 < wanted < 0x80 else 0
@@ -216,36 +209,32 @@ class _UnitReader:
             children = bool(raw[at])
             at += 1
             attributes = []
-            size, sibling = 0, -1
             while True:
                 name, at = _uleb(raw, at)
                 form, at = _uleb(raw, at)
                 value = 0
-                if form == _IMPLICIT:
+                if form == IMPLICIT_CONST:
                     value, at = _uleb(raw, at)
                 if not name and not form:
                     break
                 attributes.append((name, form, value))
-                if name == _SIBLING and form == 0x13 and size >= 0:
-                    sibling = size
-                size = size + _FIXED[form] if form in _FIXED and size >= 0 else -1
-            out[code] = _Abbreviation(tag, children, tuple(attributes), size, sibling)
+            out[code] = make_abbreviation(tag, children, attributes)
 
     def _skip(self, form: int, at: int) -> int:
-        if form in _FIXED:
-            return at + _FIXED[form]
-        if form in _LEB:
+        if form in FIXED_SIZES:
+            return at + FIXED_SIZES[form]
+        if form in LEB_FORMS:
             while self.raw[at] >= 0x80:
                 at += 1
             return at + 1
-        if form in (_EXPRLOC, _BLOCK):
+        if form in (EXPRLOC, BLOCK):
             length, at = _uleb(self.raw, at)
             return at + length
-        if form == _STRING:
+        if form == STRING:
             return self.raw.index(b"\0", at) + 1
-        if form in (_BLOCK1, _BLOCK2, _BLOCK4):
-            width = {_BLOCK1: 1, _BLOCK2: 2, _BLOCK4: 4}[form]
-            return at + width + int.from_bytes(self.raw[at : at + width], "little")
+        if form in BLOCK_LENGTHS:
+            width = BLOCK_LENGTHS[form]
+            return at + width + int.from_bytes(self.raw[at : at + width], self.order)
         raise DwarfError(f"form {form:#x} has no rule")
 
     def entry(self, at: int) -> tuple[int, bool, dict[int, tuple[int, int, int]], int]:
@@ -265,11 +254,11 @@ class _UnitReader:
         if value is None:
             return 0
         form, at, implicit = value
-        if form == _IMPLICIT:
+        if form == IMPLICIT_CONST:
             return implicit
-        if form in _LEB:
+        if form in LEB_FORMS:
             return _uleb(self.raw, at)[0]
-        return int.from_bytes(self.raw[at : at + _FIXED.get(form, 0)], "little")
+        return int.from_bytes(self.raw[at : at + FIXED_SIZES.get(form, 0)], self.order)
 
     def reference(self, value: tuple[int, int, int] | None) -> int | None:
         """The offset in this unit that a reference points to; None if it points into another unit."""
@@ -281,9 +270,9 @@ class _UnitReader:
         if value is None:
             return ""
         form, at, _ = value
-        if form == _STRING:
+        if form == STRING:
             return self.raw[at : self.raw.index(b"\0", at)].decode("utf-8", "replace")
-        table = {_STRP: ".debug_str", _LINE_STRP: ".debug_line_str"}.get(form)
+        table = {STRP: ".debug_str", LINE_STRP: ".debug_line_str"}.get(form)
         if table is None:
             return ""
         raw = _section(self.obj, table)
@@ -315,7 +304,7 @@ class _UnitReader:
             tag = kind.tag
             yield place, tag, depth, kind.children
             if kind.children and kind.sibling >= 0 and tag not in (_SUBPROGRAM, _INLINED, _LEXICAL):
-                (at,) = struct.unpack_from("<I", raw, at + kind.sibling)
+                at = int.from_bytes(raw[at + kind.sibling : at + kind.sibling + 4], self.order)
                 continue
             if kind.size >= 0:
                 at += kind.size
@@ -348,10 +337,10 @@ class _UnitReader:
                 _, _, attributes, _ = self.entry(place)
                 form, where, _ = attributes.get(_LOCATION, (0, 0, 0))
                 # DW_OP_addr and 8 bytes
-                if form == _EXPRLOC and self.raw[where : where + 2] == b"\x09\x03":
+                if form == EXPRLOC and self.raw[where : where + 2] == b"\x09\x03":
                     kind = self.reference(attributes.get(_TYPE) or self._inherited(attributes, _TYPE))
                     if kind is not None:
-                        data[struct.unpack_from("<q", self.raw, where + 2)[0]] = kind
+                        data[self._unpack("q", self.raw, where + 2)[0]] = kind
         inlined = []
         for origin, into, line in pending:
             low = functions.get(into, {})
@@ -377,7 +366,7 @@ class _UnitReader:
         if _STMT_LIST not in top:
             return []
         line = bytes(_section(self.obj, ".debug_line")[self.number(top[_STMT_LIST]) :][: 1 << 20])
-        (version,) = struct.unpack_from("<H", line, 4)
+        (version,) = self._unpack("H", line, 4)
         if version != 5:
             return []
         at = 18 + line[17] - 1
@@ -415,7 +404,7 @@ class _UnitReader:
         return out, at
 
     def _address(self, attributes: dict[int, tuple[int, int, int]]) -> int:
-        return int(struct.unpack_from("<q", self.raw, attributes[_LOW_PC][1])[0])
+        return self._unpack("q", self.raw, attributes[_LOW_PC][1])[0]
 
     def _inherited(self, attributes: dict[int, tuple[int, int, int]], name: int) -> tuple[int, int, int] | None:
         origin = self.reference(attributes.get(_SPECIFICATION) or attributes.get(_ORIGIN))

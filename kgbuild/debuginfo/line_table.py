@@ -13,7 +13,6 @@ from typing import Any
 from kgbuild.arch import for_object
 from kgbuild.elf.consts import SHF
 from kgbuild.elf.object import Object, Section
-from kgbuild.elf.read import CHDR
 from kgbuild.elf.records import PREFIX
 from kgbuild.limits import SECTION_BYTES
 
@@ -50,8 +49,9 @@ def read_lines(obj: Object) -> dict[int, list[SourceLine]]:
 
 def _is_bounded(obj: Object) -> bool:
     """Whether compressed sections say that they grow to no more than can be taken: pyelftools asks for that much."""
+    header = obj.records.compressed
     sizes = [
-        CHDR.unpack_from(obj.contents(s.index))[2] if s.size >= CHDR.size else 0
+        header.unpack_from(obj.contents(s.index))[2] if s.size >= header.size else 0
         for s in obj.sections
         if s.flags & SHF.COMPRESSED
     ]

@@ -97,7 +97,7 @@ def compare_prototypes(
             for obj, section in zip((orig, patched), sections, strict=True)
             if section is not None
         ]
-        comparison = _Comparison(sides[0], sides[1], allowed)
+        comparison = _PrototypeComparison(sides[0], sides[1], allowed)
         return {name: comparison.difference(name) for name in names}
     except (struct.error, IndexError, ValueError, KeyError) as error:
         raise ToolError(f"type information can't be read: {error}", place=".BTF") from error
@@ -225,7 +225,7 @@ class _Pair:
     shown: tuple[int, int] | None = None
 
 
-class _Comparison:
+class _PrototypeComparison:
     def __init__(self, orig: _PrototypeTypes, patched: _PrototypeTypes, allowed: Collection[str]) -> None:
         self.orig, self.patched, self.allowed = orig, patched, allowed
         self.same: set[tuple[int, int, str]] = set()  # pairs found equal by a complete comparison
@@ -233,9 +233,9 @@ class _Comparison:
     def difference(self, name: str) -> str | None:
         if name not in self.orig.declared or name not in self.patched.declared:
             return None
-        old, new = self.orig.declared[name], self.patched.declared[name]
-        mode = _VALUE if self.orig.kind(old) == FUNC_PROTO else _EXACT
-        queue = deque([_Pair(old, new, "", mode)])
+        orig, patched = self.orig.declared[name], self.patched.declared[name]
+        mode = _VALUE if self.orig.kind(orig) == FUNC_PROTO else _EXACT
+        queue = deque([_Pair(orig, patched, "", mode)])
         seen = set[tuple[int, int, str]]()
         # breadth first, so that the difference reported is the one nearest to the declaration
         while queue:

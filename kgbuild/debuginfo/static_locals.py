@@ -173,7 +173,8 @@ class StaticLocals:
 
     def location(self, die: Die) -> tuple[int, int] | None:
         """What a variable's location refers to, if it is a fixed address."""
-        from kgbuild.debuginfo.dwarf_entries import AT_LOCATION, EXPRLOC
+        from kgbuild.debuginfo.dwarf_entries import AT_LOCATION
+        from kgbuild.debuginfo.dwarf_forms import EXPRLOC
 
         form, at, _ = die.attributes.get(AT_LOCATION, (0, 0, 0))
         # one byte for the length of the expression (an opcode and an address), the opcode, the address

@@ -385,7 +385,7 @@ class TypeGraph:
         assert self.dwarf is not None
         size = _FIXED_NUMBERS.get(form)
         if size is not None:
-            return int.from_bytes(self.dwarf.data[at : at + size], "little")
+            return int.from_bytes(self.dwarf.data[at : at + size], self.dwarf.order)
         if form == _IMPLICIT:
             return implicit
         if form == _UDATA:
@@ -393,7 +393,7 @@ class TypeGraph:
         if form == _SDATA:
             return self._signed(at)
         if form == _DATA16:
-            return int.from_bytes(self.dwarf.data[at : at + 16], "little")
+            return int.from_bytes(self.dwarf.data[at : at + 16], self.dwarf.order)
         if form == _EXPRLOC and attribute in (_AT_UPPER_BOUND, _AT_COUNT):
             return _UNKNOWN_COUNT - 1
         raise self.dwarf.fault(at, f"form {form:#x} is no number")
@@ -465,9 +465,9 @@ def reference(dwarf: Dwarf, die: Die, attribute: int = _AT_TYPE) -> int:
         return NO_TYPE
     form, at, _ = found
     if form == 0x13:
-        return die.unit + int.from_bytes(dwarf.data[at : at + 4], "little")
+        return die.unit + int.from_bytes(dwarf.data[at : at + 4], dwarf.order)
     if form in _REF_SIZES:
-        return die.unit + int.from_bytes(dwarf.data[at : at + _REF_SIZES[form]], "little")
+        return die.unit + int.from_bytes(dwarf.data[at : at + _REF_SIZES[form]], dwarf.order)
     if form == _REF_UDATA:
         return die.unit + dwarf.number(at)
     raise dwarf.fault(at, f"form {form:#x} leads to another unit")

@@ -41,7 +41,7 @@ class CertificateNames:
 
 def read_kernel_keys(text: str) -> tuple[KernelKey, ...]:
     """The keys in what `keyctl show %:.builtin_trusted_keys` and the like print, one after the other. What is no line
-    of a key is passed over."""
+    of a key is skipped."""
     found: list[KernelKey] = []
     rings: list[tuple[int, str]] = []  # indent and name of the keyrings that a line lies in
     for line in text.splitlines():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which packages were made of which modules, with digests: an in-toto statement that a package can be held against."""
+"""Which packages were made of which modules, with digests: an in-toto statement to check a package by."""
 
 from __future__ import annotations
 

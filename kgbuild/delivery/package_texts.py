@@ -20,12 +20,13 @@ MAINTAINER = "kgbuild developers <developers@kgbuild.invalid>"  # where nobody i
 STORE = "usr/lib/livepatch"
 LICENCE = "GPL-2.0-or-later"
 
-_MAINTAINER = re.compile(r"[^\x00-\x1f<>%\x7f]{1,100} <[A-Za-z0-9._+-]{1,60}@[A-Za-z0-9.-]{1,100}>")
+_MAINTAINER = re.compile(r"[^\x00-\x1f<>%\x7f]{1,100} <\w[\w.+-]{0,60}@\w[\w.-]{0,100}>", re.ASCII)
 
 
 def check_maintainer(text: str) -> str:
-    """Who is named in a package: `Name <mail>`. Raises UserError."""
-    if not _MAINTAINER.fullmatch(text):
+    """Who is named in a package: `Name <mail>`. Raises UserError, also for what a terminal does not show or turns
+    round."""
+    if not _MAINTAINER.fullmatch(text) or not text.isprintable():
         fact = f"{text!r} does not name a person and an address"
         raise UserError(fact, place="--maintainer", remedy="give it as 'Name <name@example.org>'")
     return text

@@ -12,7 +12,7 @@ from kgbuild.arch import known
 from kgbuild.errors import UserError
 from kgbuild.model import VMLINUX
 from kgbuild.verification.reading.module_input import unwrap
-from kgbuild.verification.reading.reader import ModuleFile, read_module
+from kgbuild.verification.reading.reader import ModuleFile, machine_of, read_module
 from kgbuild.verification.reading.statements import modinfo, note_of
 
 _RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,100}")  # of a kernel: part of package names and paths
@@ -84,8 +84,8 @@ def check_cves(cves: Sequence[str]) -> tuple[str, ...]:
 def read_live_patch(data: bytes, path: str) -> ModuleFile:
     """A module that kgbuild made, decompressed, with or without a signature. Raises UserError for any other file."""
     plain = unwrap(data, path)
-    machine = int.from_bytes(plain[18:20], "little")
-    if plain[:4] != b"\x7fELF" or machine not in {arch.machine for arch in known()}:
+    machine = machine_of(plain)
+    if machine not in {arch.machine for arch in known()}:
         raise UserError("is no kernel module that kgbuild made", place=path, remedy="give a module of kgbuild build")
     module = read_module(plain, path, machine)
     if note_of(module) is None:

@@ -248,24 +248,24 @@ def _relation(of: str, kind: str, to: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Difference:
+class PartDifference:
     """One part of a module that differs from the one built again: a section's name, and why, as far as it is known."""
 
     part: str
     why: str
 
 
-def compare_modules(given: Sequence[tuple[str, bytes]], built: Sequence[tuple[str, bytes]]) -> list[Difference]:
+def compare_modules(given: Sequence[tuple[str, bytes]], built: Sequence[tuple[str, bytes]]) -> list[PartDifference]:
     """The sections that differ, each with a reason; `given` and `built` are the sections of both, by name, in order."""
-    first, second = _numbered(given), _numbered(built)
+    given_parts, built_parts = _numbered(given), _numbered(built)
     found = []
-    for name in dict.fromkeys([*first, *second]):
-        if name not in second:
-            found.append(Difference(name, "is not in the module that was built again"))
-        elif name not in first:
-            found.append(Difference(name, "is only in the module that was built again"))
-        elif first[name] != second[name]:
-            found.append(Difference(name, _why(name, first[name], second[name])))
+    for name in dict.fromkeys([*given_parts, *built_parts]):
+        if name not in built_parts:
+            found.append(PartDifference(name, "is not in the module that was built again"))
+        elif name not in given_parts:
+            found.append(PartDifference(name, "is only in the module that was built again"))
+        elif given_parts[name] != built_parts[name]:
+            found.append(PartDifference(name, _why(name, given_parts[name], built_parts[name])))
     return found
 
 

@@ -35,13 +35,23 @@ class Refusal:
 
 
 class Refused(KgbuildError):
-    """Raised once with all refusals of a run (exit 1)."""
+    """Raised once with all refusals of a run (exit 1). `unexamined` is how many units may be affected and were not
+    looked at, because what was found before stands against the patch already."""
 
     exit_code = 1
 
-    def __init__(self, refusals: list[Refusal]) -> None:
+    def __init__(self, refusals: list[Refusal], unexamined: int = 0) -> None:
         self.refusals = sorted(set(refusals))
+        self.unexamined = unexamined
         super().__init__("\n".join(f"{r.code}  {r}" for r in self.refusals))
+
+    @property
+    def not_examined(self) -> str:
+        """That units were not looked at, as a sentence; "" if all were."""
+        if not self.unexamined:
+            return ""
+        units = "1 unit was" if self.unexamined == 1 else f"{self.unexamined} units were"
+        return f"{units} not looked at, since this stands against the patch already; --all-reasons goes on"
 
 
 _TABLE = [

@@ -11,7 +11,6 @@ They are records in sections of their own, which never go into a module:
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -57,8 +56,9 @@ def read_author(view: View, source: str) -> tuple[Author, list[Refusal]]:
             continue
         words = view.section_name(atom).removeprefix(PREFIX).split(".")
         if words == ["state"]:
-            content = view.content(atom)
-            states += [struct.unpack_from("<QQ", content, at) for at in range(0, len(content) - 15, 16)]
+            content, order = view.content(atom), view.obj.order
+            numbers = [int.from_bytes(content[at : at + 8], order) for at in range(0, len(content) - 7, 8)]
+            states += zip(numbers[::2], numbers[1::2], strict=False)
             continue
         if len(words) != 3 or words[0] not in FAMILIES or words[1:] not in _KINDS:
             fact = f"section {view.section_name(atom)} is none that the macros make"

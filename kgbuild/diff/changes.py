@@ -178,9 +178,9 @@ class _Differ:
     def _noise(self) -> tuple[Noise, ...]:
         """What was set aside, by function; a `.cold` half is part of its function."""
         found = {n._replace(function=n.function.partition(".cold")[0]) for n in self.comparer.noise}
-        before, after = (noise.index_of_messages(view) for view in (self.orig, self.patched))
-        for function in before.keys() & after.keys():
-            if before[function] != after[function]:
+        orig_index, patched_index = (noise.index_of_messages(view) for view in (self.orig, self.patched))
+        for function in orig_index.keys() & patched_index.keys():
+            if orig_index[function] != patched_index[function]:
                 found.add(Noise(function, noise.PRINTK_INDEX))
         return tuple(sorted(found))
 

@@ -48,7 +48,7 @@ def first_difference(orig: bytes, patched: bytes) -> int:
 
 
 @dataclass(slots=True)
-class _Walk:
+class _OuterComparison:
     """One comparison from outside, with all that it leads to: the pairs of functions under way, and whether one of them
     was met again and taken to be the same."""
 
@@ -69,7 +69,7 @@ class _Scope:
             and again
     """
 
-    walk: _Walk | None = None
+    walk: _OuterComparison | None = None
     pair: tuple[int, int] = (-1, -1)
     places: dict[int, int] | None = None
     nested: int = 0
@@ -125,7 +125,7 @@ class Comparer:
         key = (orig.id, patched.id)
         if key in self._memo:
             return self._memo[key]
-        walk = outer.walk or _Walk()
+        walk = outer.walk or _OuterComparison()
         if key in walk.active:
             # functions that call each other: the same if nothing else differs
             walk.assumed = True

@@ -75,13 +75,14 @@ def _refs(view: View, entries: Entries, atom: Atom) -> Iterator[int]:
 
 def _newly_set(number: int, changes: Changes, atom: Atom) -> Iterator[tuple[VariableKey, str]]:
     """The variables that an init function writes, or hands the address of to others, as it did not before."""
-    before: Counter[tuple[VariableKey, bytes]] = Counter()
+    orig_settings: Counter[tuple[VariableKey, bytes]] = Counter()
     for i in changes.correlation.to_original.get(atom.id, ()):
-        old = changes.orig.atoms[i]
-        before += Counter((k, t) for k, t, _ in _settings(number, changes.orig, old, changes.correlation.to_patched))
-    after = list(_settings(number, changes.patched, atom, None))
-    remaining = Counter((k, t) for k, t, _ in after) - before
-    for key, text, variable in after:
+        orig = changes.orig.atoms[i]
+        found = _settings(number, changes.orig, orig, changes.correlation.to_patched)
+        orig_settings += Counter((key, text) for key, text, _ in found)
+    patched_settings = list(_settings(number, changes.patched, atom, None))
+    remaining = Counter((k, t) for k, t, _ in patched_settings) - orig_settings
+    for key, text, variable in patched_settings:
         if remaining[key, text]:
             yield key, variable
 

@@ -29,7 +29,7 @@ _NODE = 5  # name, order, file, line, column
 
 @dataclass(frozen=True, order=True)
 class GccFunction:
-    """A function as gcc knows it: assembler name, declaration; `order` tells apart what has one name."""
+    """A function as gcc knows it: assembler name, declaration; `order` distinguishes functions of one name."""
 
     name: str
     order: int

@@ -32,7 +32,7 @@ _NUMBERED = re.compile(r"\.\d|^__UNIQUE_ID_")
 _DOUBT, _TEXT = -1, -2
 
 
-class _Piece(NamedTuple):
+class _FunctionSection(NamedTuple):
     """One function alone in its section, or with its prefix: the section, its atoms, and what must be equal at once."""
 
     section: int
@@ -40,7 +40,7 @@ class _Piece(NamedTuple):
     shape: tuple[object, ...]
 
 
-class _Entry(NamedTuple):
+class _FunctionEntry(NamedTuple):
     """One entry of a special section: the section's name, bytes, relocations (offsets in the entry)."""
 
     name: str
@@ -250,10 +250,10 @@ class _Side:
         none = self.view.arch.relocs.none
         return [row for row in self.view.obj.reloc_rows(section) if row[1] != none]
 
-    def pieces(self) -> dict[tuple[str, ...], _Piece]:
+    def pieces(self) -> dict[tuple[str, ...], _FunctionSection]:
         """Each function that has a section for itself (with its prefix), by its names without numbers."""
         view = self.view
-        out: dict[tuple[str, ...], _Piece] = {}
+        out: dict[tuple[str, ...], _FunctionSection] = {}
         for section, ids in view.in_section.items():
             if len(ids) > 2 or not view.obj.sections[section].executable or section in self._doubtful:
                 continue
@@ -263,19 +263,19 @@ class _Side:
             if atoms and all(a.kind == FUNCTION and self.unique.issuperset(a.names) for a in atoms):
                 kind = view.obj.sections[section].name.removesuffix(atoms[-1].name)
                 shape = (kind, *((a.names, a.offset, a.size, a.bind) for a in atoms))
-                out[tuple(n for a in atoms for n in a.names)] = _Piece(section, tuple(ids), shape)
+                out[tuple(n for a in atoms for n in a.names)] = _FunctionSection(section, tuple(ids), shape)
         return out
 
     # -- entries of special sections -------------------------------------------------------------------------------
 
-    def entries_of(self, section: int) -> list[_Entry] | None:
+    def entries_of(self, section: int) -> list[_FunctionEntry] | None:
         """The entries of a section of code, None where they are left to the full comparison."""
         return None if section in self._doubtful else self._entries.get(section, [])
 
-    def _read_entries(self) -> tuple[dict[int, list[_Entry]], set[int]]:
+    def _read_entries(self) -> tuple[dict[int, list[_FunctionEntry]], set[int]]:
         """By section of code, its entries of the special sections; and the sections whose entries are left to the full
         comparison."""
-        out: dict[int, list[_Entry]] = {}
+        out: dict[int, list[_FunctionEntry]] = {}
         doubtful: set[int] = set()
         shndx = self.view.obj.columns.shndx
         for section in self.view.obj.sections:
@@ -291,7 +291,9 @@ class _Side:
                 out.setdefault(owner, []).append(entry)
         return out, doubtful
 
-    def _table(self, section: Section, spec: SpecialSection, rows: list[RelocRow]) -> list[tuple[int, _Entry]] | None:
+    def _table(
+        self, section: Section, spec: SpecialSection, rows: list[RelocRow]
+    ) -> list[tuple[int, _FunctionEntry]] | None:
         """One special section whose entries all have as many relocations: each with its owner's section; None where it
         is not so regular."""
         size = entry_size(self.view, section.index, spec)
@@ -307,5 +309,5 @@ class _Side:
             owners = [shndx[sym] for offset, _, sym, _ in fields if offset == spec.owner]
             if len(owners) != 1 or not 0 <= fields[0][0] <= fields[-1][0] < size:
                 return None
-            out.append((owners[0], _Entry(section.name, raw[at : at + size], fields)))
+            out.append((owners[0], _FunctionEntry(section.name, raw[at : at + size], fields)))
         return out

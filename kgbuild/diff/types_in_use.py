@@ -77,7 +77,7 @@ def compute_type_changes(changes: Changes, address: Callable[[Atom], int | None]
     original is in the running kernel, None where that is not known. Raises ToolError where the objects do not describe
     their types."""
     try:
-        return _Rule(changes, address).run()
+        return _TypeCheck(changes, address).run()
     except FormatError as error:
         raise ToolError(f"type information can't be read: {error}", place=changes.place) from error
 
@@ -106,7 +106,7 @@ def _is_end(name: str) -> bool:
     return not _ENDS.isdisjoint(name.upper().split("_"))
 
 
-class _Rule:
+class _TypeCheck:
     def __init__(self, changes: Changes, address: Callable[[Atom], int | None]) -> None:
         self.changes, self.address = changes, address
         self.types: UnitTypes = unit_types(changes.orig, changes.patched)
@@ -256,13 +256,13 @@ class _Rule:
             difference = self.types.by_name.difference(orig, patched)
             if difference is None or difference.at in self.told:
                 continue
-            before, after = (
-                self.types.by_name.orig.describe_number(orig),
-                self.types.by_name.patched.describe_number(patched),
+            orig_type = self.types.by_name.orig.describe_number(orig)
+            patched_type = self.types.by_name.patched.describe_number(patched)
+            differs = str(difference).removeprefix(f"{orig_type} -> {patched_type}, ")
+            fact = f"takes the place of {orig_type} ({evidence}): {differs}"
+            self.refused.append(
+                TypeChange(patched_type, patched_type.split()[-1], fact, _RENAMED, self._names(difference))
             )
-            differs = str(difference).removeprefix(f"{before} -> {after}, ")
-            fact = f"takes the place of {before} ({evidence}): {differs}"
-            self.refused.append(TypeChange(after, after.split()[-1], fact, _RENAMED, self._names(difference)))
             self.told.add(difference.at)
 
     def _locals(self, view: View) -> dict[Local, int]:

@@ -7,6 +7,8 @@ ELF64 in both byte orders. ELF32 has other records, and code of 32 bits has no r
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -44,6 +46,11 @@ class Records:
     def compressed(self) -> struct.Struct:
         """Elf64_Chdr: type, reserved, size and alignment when decompressed."""
         return self._make("IIQQ")
+
+    @cached_property
+    def segment(self) -> struct.Struct:
+        """Elf64_Phdr."""
+        return self._make("IIQQQQQQ")
 
     @cached_property
     def symbol(self) -> struct.Struct:
@@ -87,6 +94,19 @@ class Records:
         return [(name, PREFIX[self.order] + form) for name, form in pairs]
 
 
+def order_of_magic(magic: int, data: bytes | memoryview) -> ByteOrder | None:
+    """The byte order of data that begins with this 16-bit number; None if it begins with another one."""
+    return next((order for order in PREFIX if int.from_bytes(data[:2], order) == magic), None)
+
+
+def words_of(data: bytes | memoryview, order: ByteOrder) -> memoryview:
+    """The 32-bit numbers of data in one byte order; a rest of fewer than four bytes is left out."""
+    words = array("I", bytes(data[: len(data) & ~3]))
+    if order != sys.byteorder:
+        words.byteswap()
+    return memoryview(words)
+
+
 LITTLE, BIG = Records("little"), Records("big")
 
 
@@ -98,3 +118,10 @@ def records_of(ident: bytes) -> Records | str:
     if order is None:
         return "neither a little-endian nor a big-endian ELF file"
     return LITTLE if order == "little" else BIG
+
+
+def records_at(data: bytes) -> Records | None:
+    """How the records of an ELF file look that begins with these bytes; None for what is no 64-bit ELF file."""
+    known = data[:4] == b"\x7fELF" and len(data) >= LITTLE.header.size
+    records = records_of(data[:16]) if known else ""
+    return records if isinstance(records, Records) else None

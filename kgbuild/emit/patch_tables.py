@@ -7,7 +7,6 @@ Names and layouts are those of module_abi.py. Each function appends to the objec
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -151,8 +150,8 @@ def add_functions(writer: TableWriter, closure: Closure, symbol_of: SymbolOf) ->
 def add_identity(writer: TableWriter, identity: Identity) -> None:
     """The kernel that the module is for, and whether it replaces older patches."""
     writer.value(abi.BUILD_ID, identity.build_id)
-    writer.value(abi.BUILD_ID_SIZE, struct.pack("<I", len(identity.build_id)))
-    writer.value(abi.REPLACE, struct.pack("<I", int(identity.replace)))
+    writer.value(abi.BUILD_ID_SIZE, abi.NUMBER.pack(len(identity.build_id)))
+    writer.value(abi.REPLACE, abi.NUMBER.pack(int(identity.replace)))
     notes = OutSection(abi.value_section(abi.NOTES), SHT.PROGBITS, SHF.ALLOC, bytearray(16), align=8)
     for offset, name in zip((0, 8), abi.NOTES_BOUNDS, strict=True):
         symbol = writer.undefined(f"{abi.KLP_SYMBOL}{VMLINUX}.{name},0")
@@ -190,7 +189,7 @@ def add_author_tables(writer: TableWriter, closure: Closure, symbol_of: SymbolOf
     if closure.states:
         states = b"".join(abi.STATES.pack(id=id_, version=v) for id_, v in sorted(closure.states.items()))
         writer.value(abi.STATES.symbol, states, align=8)
-        writer.value(abi.STATES_SIZE, struct.pack("<I", len(states)), align=8)
+        writer.value(abi.STATES_SIZE, abi.NUMBER.pack(len(states)), align=8)
 
 
 def add_targets(writer: TableWriter, identity: Identity, sizes: Mapping[int, int]) -> None:
@@ -247,7 +246,7 @@ def _resolve_first(writer: TableWriter) -> None:
 def add_note(out: OutObject, text: str) -> None:
     """The note that says what the module is, a JSON text (docs/schema/note.md)."""
     desc = text.encode()
-    note = struct.pack("<III", len(abi.NOTE_NAME), len(desc), abi.NOTE_TYPE) + abi.NOTE_NAME + desc
+    note = abi.NOTE_HEADER.pack(len(abi.NOTE_NAME), len(desc), abi.NOTE_TYPE) + abi.NOTE_NAME + desc
     note += b"\0" * (-len(note) % 4)
     out.sections.append(OutSection(abi.NOTE_SECTION, SHT.NOTE, SHF.ALLOC, bytearray(note), align=4))
 

@@ -222,9 +222,9 @@ def calls_in(item: SourceItem) -> set[str]:
     """Names followed by a parenthesis in the body of a function."""
     body = item.tokens[item.head :]
     return {
-        a.decode("utf-8", "replace")
-        for a, b in itertools.pairwise(body)
-        if b == b"(" and (a[:1].isalpha() or a[:1] == b"_")
+        word.decode("utf-8", "replace")
+        for word, following in itertools.pairwise(body)
+        if following == b"(" and (word[:1].isalpha() or word[:1] == b"_")
     }
 
 

@@ -51,7 +51,7 @@ def trusting_variables(store: bytes, certificates: Sequence[bytes]) -> bytes:
     size = _STORE.unpack_from(store, begin)[1]
     first, end = begin + _STORE.size, begin + size
     first += -first % _ALIGN
-    if end > len(store) or store[first : first + 2] == _START.to_bytes(2, "little"):
+    if first + _VARIABLE.size > end or end > len(store) or _VARIABLE.unpack_from(store, first)[0] == _START:
         raise UserError("has variables already, or is damaged", remedy="give an empty one, as the package brings it")
     name, data = "db\0".encode("utf-16-le"), signature_lists(certificates)
     header = _VARIABLE.pack(

@@ -12,7 +12,7 @@ DWARF), endbr64 before the call to __fentry__, tables of runtime constants, sect
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -52,14 +52,14 @@ KALLSYMS_HEADER = "include/linux/kallsyms.h"
 class ProbeEvidence:
     """What a kernel can be asked.
 
-    config      the lines of its .config
+    config      its options without CONFIG_, with their values (kernel/config.py)
     has_symbol  whether vmlinux defines a symbol
     source      text of a file of its source tree, None where it has no such file
     objtool     kbuild's objtool command for a unit of a module, empty where it runs none
     exported    whether vmlinux exports a symbol
     """
 
-    config: frozenset[str]
+    config: Mapping[str, str]
     has_symbol: Callable[[str], bool]
     source: Callable[[str], str | None]
     objtool: tuple[str, ...]
@@ -104,8 +104,8 @@ SEEN = (
     SeenDifference(
         "the linker script for modules merges .text.*, .data.* and .rodata.*",
         "its text",
-        "rows before these keep apart what verify and the loader tell by its section: tables of ours, what is resolved "
-        "first, slots and stubs",
+        "rows before these keep apart what verify and the loader tell by its section: kgbuild's tables, what is "
+        "resolved first, slots and stubs",
         "7.0",
     ),
     SeenDifference(
@@ -223,7 +223,7 @@ PROBES = (
         "a pointer to a function of the kernel that patched code newly takes must lead to endbr64, and not to one that "
         "is sealed at boot (`.ibt_endbr_seal` of vmlinux)",
         "5.18",
-        lambda e: "CONFIG_X86_KERNEL_IBT=y" in e.config,
+        lambda e: e.config.get("X86_KERNEL_IBT") == "y",
     ),
     FeatureProbe(
         TEXT_POKE,
@@ -248,7 +248,7 @@ PROBES = (
         "CONFIG_LIVEPATCH=y in the configuration",
         "the back ends klp and kallsyms can be used, where the rest of what they need is there",
         "4.0",
-        lambda e: "CONFIG_LIVEPATCH=y" in e.config,
+        lambda e: e.config.get("LIVEPATCH") == "y",
     ),
     FeatureProbe(
         KLP_CALLBACKS,
@@ -286,7 +286,7 @@ PROBES = (
         "the back end kgraft can be used (object level only)",
         "never; SLE 12 has it",
         lambda e: (
-            "CONFIG_KGRAFT=y" in e.config
+            e.config.get("KGRAFT") == "y"
             and "struct kgr_patch " in (e.source(KGRAFT_HEADER) or "")
             and all(map(e.has_symbol, ("text_poke", "text_mutex")))
         ),
@@ -310,7 +310,7 @@ PROBES = (
         "CONFIG_KPROBES=y in the configuration, `register_kprobe` among the exports",
         "the back end kallsyms finds kallsyms_lookup_name by a kprobe, where it is not exported",
         "2.6.9",
-        lambda e: "CONFIG_KPROBES=y" in e.config and e.exported("register_kprobe"),
+        lambda e: e.config.get("KPROBES") == "y" and e.exported("register_kprobe"),
     ),
     FeatureProbe(
         EACH_PLAIN,

@@ -15,6 +15,7 @@ from functools import cached_property
 
 from kgbuild.arch import for_object
 from kgbuild.elf.consts import ET, SHN, SHT, STT
+from kgbuild.elf.modinfo import modules_needed, parse_modinfo
 from kgbuild.elf.notes import find_build_id
 from kgbuild.elf.object import Object, Symbol
 from kgbuild.elf.read import FormatError
@@ -148,17 +149,12 @@ class ModuleImage(KernelImage):
     def modinfo(self) -> dict[str, str]:
         """The module's own description: name, depends, vermagic; the first of each key."""
         section = self.obj.section_named(".modinfo")
-        out: dict[str, str] = {}
-        if section is not None:
-            for item in bytes(self.obj.contents(section.index)).split(b"\0"):
-                key, _, value = item.decode("utf-8", "replace").partition("=")
-                out.setdefault(key, value)
-        return out
+        return parse_modinfo(self.obj.contents(section.index)) if section is not None else {}
 
     @cached_property
     def depends(self) -> tuple[str, ...]:
         """Modules this one needs, with underscores."""
-        return tuple(d.replace("-", "_") for d in self.modinfo.get("depends", "").split(",") if d)
+        return modules_needed(self.modinfo)
 
     @cached_property
     def build_id(self) -> str:

@@ -28,7 +28,7 @@ NEVER = "not at all"
 HOOKS = (".pci_fixup",)
 
 
-class Reader(NamedTuple):
+class SectionReader(NamedTuple):
     """One row: the section's name (`*` at the end: all that begin so), what is in it, who reads it, when (one of
     the constants above), the file that says so."""
 
@@ -44,11 +44,11 @@ _X86 = "arch/x86/kernel/vmlinux.lds.S"
 _LOADER = "kernel/module/main.c"
 
 
-def _rows(when: str, source: str, *rows: tuple[str, str, str]) -> list[Reader]:
-    return [Reader(section, what, who, when, source) for names, what, who in rows for section in names.split()]
+def _rows(when: str, source: str, *rows: tuple[str, str, str]) -> list[SectionReader]:
+    return [SectionReader(section, what, who, when, source) for names, what, who in rows for section in names.split()]
 
 
-TABLE: tuple[Reader, ...] = (
+TABLE: tuple[SectionReader, ...] = (
     *_rows(
         REFERRED,
         _LDS,
@@ -258,7 +258,7 @@ TABLE: tuple[Reader, ...] = (
 
 
 @lru_cache(4096)
-def reader_of(section: str) -> Reader | None:
+def reader_of(section: str) -> SectionReader | None:
     """The row for a section of an object; None for one that nothing is known of. The longest pattern counts."""
     found = [row for row in TABLE if _fits(row.section, section)]
     return max(found, key=lambda row: (row.section[-1] != "*", len(row.section)), default=None)

@@ -79,7 +79,7 @@ class KernelImage:
 
     def first_global(self, names: Iterable[str], section: int) -> Symbol | None:
         """Of these names the one whose symbol has the lowest address in a section (index); names that are not those of
-        one global symbol alone are passed over."""
+        one global symbol alone are skipped."""
         table, local = self.obj.columns, int(STB.LOCAL)
         best: tuple[int, str, int] | None = None
         for name in names:

@@ -16,6 +16,7 @@ import struct
 from typing import NamedTuple
 
 from kgbuild.elf.consts import SHN
+from kgbuild.elf.records import PREFIX, order_of_magic, words_of
 from kgbuild.elf.strings import StringTable
 from kgbuild.ledger.difference import NAMES, PROTOTYPE, TYPE, Book
 from kgbuild.ledger.pieces import BTF, ObjectPieces
@@ -27,7 +28,7 @@ _FLAGGED, _ANY = "__BTF_ID__set8__", "__BTF_ID__"
 _MADE = (("struct", "bpf_struct_ops_"), ("typedef", "btf_trace_"), ("struct", "bpf_iter__"), ("func", "bpf_iter_"))
 _OPS = "bpf_struct_ops_"
 _INT = 1
-_MAGIC, _HEADER = 0xEB9F, struct.Struct("<HBBIIIII")
+_MAGIC, _HEADER = 0xEB9F, "HBBIIIII"
 _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FORWARD, _TYPEDEF = 2, 3, 4, 5, 6, 7, 8
 _VOLATILE, _CONST, _RESTRICT, _FUNC, _PROTO, _DECL_TAG, _TYPE_TAG, _ENUM64 = 9, 10, 11, 12, 13, 17, 18, 19
 _BEHIND = {_INT: 1, _ARRAY: 3, 14: 1, _DECL_TAG: 1}
@@ -58,11 +59,12 @@ class _BtfTypes:
     """The types of a .BTF section. Raises ValueError, IndexError or struct.error if it can't be read."""
 
     def __init__(self, data: bytes) -> None:
-        magic, _, _, header, type_at, type_size, string_at, string_size = _HEADER.unpack_from(data)
-        if magic != _MAGIC:
+        order = order_of_magic(_MAGIC, data)
+        if order is None:
             raise ValueError("wrong magic number")
+        _, _, _, header, type_at, type_size, string_at, string_size = struct.unpack_from(PREFIX[order] + _HEADER, data)
         raw = data[header + type_at : header + type_at + type_size]
-        self.words = words = memoryview(raw[: len(raw) & ~3]).cast("I")
+        self.words = words = words_of(raw, order)
         self.strings = data[header + string_at : header + string_at + string_size]
         self.name = StringTable(self.strings).at
         self.at = [-1]
@@ -225,7 +227,7 @@ def _difference(orig: list[_Item], patched: list[_Item]) -> tuple[str, str, str]
     names = plain[0] == plain[1]
     orig_keys, patched_keys = (orig, patched) if names else plain
     first = next(
-        (i for i, (a, b) in enumerate(zip(orig_keys, patched_keys, strict=False)) if a != b),
+        (i for i, pair in enumerate(zip(orig_keys, patched_keys, strict=False)) if pair[0] != pair[1]),
         min(len(orig_keys), len(patched_keys)),
     )
     shown = [str(items[first]) if first < len(items) else "" for items in (orig, patched)]

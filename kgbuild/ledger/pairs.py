@@ -180,7 +180,7 @@ def _content_key(side: ObjectPieces, piece: Piece) -> object:
     for at, kind, sym, addend in side.rows(piece):
         size = side.arch.relocs.sizes.get(kind, 0)
         raw[at - piece.start : at - piece.start + size] = bytes(size)
-        # the compiler numbers its own labels (.Lubsan_type8) anew in each compile
+        # the compiler numbers its own labels (.Lubsan_type8) separately in each compile
         name = "" if side.names[sym].startswith(".L") else without_numbers(side.names[sym])
         names.append((at - piece.start, name or _literal(side, sym, addend)))
     return without_count(side.kind(piece)), piece.end - piece.start, bytes(raw), tuple(names)

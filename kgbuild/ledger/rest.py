@@ -73,7 +73,7 @@ class Rest:
             if orig_bytes == patched_bytes and self._same_meanings(orig_sections, patched_sections):
                 continue
             at = next(
-                (i for i, (a, b) in enumerate(zip(orig_bytes, patched_bytes, strict=False)) if a != b),
+                (i for i, pair in enumerate(zip(orig_bytes, patched_bytes, strict=False)) if pair[0] != pair[1]),
                 min(len(orig_bytes), len(patched_bytes)),
             )
             shown = (

@@ -25,7 +25,7 @@ class _TableEntry(NamedTuple):
     means: tuple[tuple[int, Meaning], ...]
 
 
-class _Run(NamedTuple):
+class _EntryRun(NamedTuple):
     """Consecutive entries of a table that belong to one section of code: the first entry and the one behind the last,
     the first relocation and the one behind the last."""
 
@@ -35,7 +35,7 @@ class _Run(NamedTuple):
     row: int
     end: int
 
-    def same(self, other: _Run) -> bool:
+    def same(self, other: _EntryRun) -> bool:
         """Whether two runs are certainly equal."""
         if self.last - self.first != other.last - other.first or self.table.size != other.table.size:
             return False
@@ -70,7 +70,7 @@ class _EntryTable:
         self.addends = [row[3] for row in self.rows] if alone else []
         self.kinds = {row[1] for row in self.rows} if alone else set()
 
-    def runs(self) -> Iterable[tuple[object, _Run]]:
+    def runs(self) -> Iterable[tuple[object, _EntryRun]]:
         """The runs, each with its owner: a piece, or a section with several pieces."""
         size, owner, side = self.size, self.spec.owner, self.side
         rows = self.rows
@@ -94,7 +94,7 @@ class _EntryTable:
         shndx = side.obj.columns.shndx
         for symbol, group in itertools.groupby(symbols):
             last = first + len(list(group))
-            run = _Run(self, first, last, starts[first], starts[last])
+            run = _EntryRun(self, first, last, starts[first], starts[last])
             first = last
             if symbol < 0:
                 yield ("nothing", self.section.name), run
@@ -107,11 +107,11 @@ class _EntryTable:
             else:
                 yield ("outside", side.names[symbol]), run
 
-    def beside_of(self, run: _Run) -> bytes:
+    def beside_of(self, run: _EntryRun) -> bytes:
         """The part of the companion table that belongs to a run."""
         return self.beside[run.first * self.each : run.last * self.each]
 
-    def shape(self, run: _Run) -> tuple[object, ...]:
+    def shape(self, run: _EntryRun) -> tuple[object, ...]:
         """A value that is equal for equal runs: the bytes, and what each relocation refers to."""
         size, rows = self.size, self.rows[run.row : run.end]
         tokens = self.walker.meanings.quick[self.side is self.walker.patched]
@@ -139,7 +139,7 @@ class _EntryTable:
         length = self.raw[entry + self.spec.replacement[size][1]]
         return self.walker.meanings.code(self.side, columns.shndx[sym], start, start + length)
 
-    def entries(self, run: _Run) -> Iterable[tuple[object, _TableEntry]]:
+    def entries(self, run: _EntryRun) -> Iterable[tuple[object, _TableEntry]]:
         """The entries of a run, each with the piece that it belongs to."""
         side, spec, size, columns = self.side, self.spec, self.size, self.side.obj.columns
         sizes = side.arch.relocs.sizes
@@ -169,8 +169,8 @@ class _EntryTable:
             yield owner, _TableEntry(place, bytes(data) + beside, tuple(means))
 
 
-def _runs(tables: list[_EntryTable]) -> dict[object, list[_Run]]:
-    out: dict[object, list[_Run]] = {}
+def _runs(tables: list[_EntryTable]) -> dict[object, list[_EntryRun]]:
+    out: dict[object, list[_EntryRun]] = {}
     for table in tables:
         for key, run in table.runs():
             out.setdefault(key, []).append(run)
@@ -201,11 +201,11 @@ class Tables:
             [_EntryTable(self, self.patched, s, spec) for s in patched],
         )
         orig_runs, patched_runs = _runs(tables[0]), _runs(tables[1])
-        others: tuple[list[_Run], list[_Run]] = ([], [])
+        others: tuple[list[_EntryRun], list[_EntryRun]] = ([], [])
         for key in orig_runs.keys() | patched_runs.keys():
             orig_group, patched_group = orig_runs.get(key, []), patched_runs.get(key, [])
             same = len(orig_group) == len(patched_group) and all(
-                a.same(b) for a, b in zip(orig_group, patched_group, strict=True)
+                orig_run.same(patched_run) for orig_run, patched_run in zip(orig_group, patched_group, strict=True)
             )
             if same and (not isinstance(key, tuple) or self._same_layout(key)):
                 continue
@@ -245,9 +245,8 @@ class Tables:
                 continue
             orig_piece, patched_piece = self._owner(key)
             piece, side = (patched_piece, self.patched) if patched_piece is not None else (orig_piece, self.orig)
-            first = next(
-                (i for i, (a, b) in enumerate(zip(orig_entries, patched_entries, strict=False)) if a != b), None
-            )
+            pairs = enumerate(zip(orig_entries, patched_entries, strict=False))
+            first = next((number for number, pair in pairs if pair[0] != pair[1]), None)
             if first is None:
                 first = min(len(orig_entries), len(patched_entries))
             some = (patched_entries[first:] or orig_entries[first:])[0]
@@ -280,7 +279,7 @@ class Tables:
         found = self.pairs.owners.get(key)
         return (self.orig.pieces[found] if found is not None else None), piece
 
-    def _entries(self, runs: list[_Run]) -> dict[object, list[_TableEntry]]:
+    def _entries(self, runs: list[_EntryRun]) -> dict[object, list[_TableEntry]]:
         """The entries of some runs, in order, by the piece that each belongs to."""
         out: dict[object, list[_TableEntry]] = {}
         for run in runs:

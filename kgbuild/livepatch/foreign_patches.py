@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from kgbuild.arch import for_object
 from kgbuild.elf.consts import ET, SHN, SHT
+from kgbuild.elf.modinfo import parse_modinfo
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import FormatError
 from kgbuild.livepatch.cumulative import Patched
@@ -44,7 +45,8 @@ def read_other(obj: Object, name: str) -> OtherPatch:
     file of another kind."""
     if obj.type != ET.REL:  # of other files, nobody has checked the relocations
         raise FormatError(16, "not a relocatable file, as every module is")
-    info = _modinfo(obj)
+    section = obj.section_named(".modinfo")
+    info = parse_modinfo(obj.contents(section.index)) if section is not None else {}
     vermagic = info.get("vermagic", "")
     if "livepatch" not in info:
         return OtherPatch(name, None, "it is no live patch module (no livepatch=Y in .modinfo)", vermagic)
@@ -54,13 +56,6 @@ def read_other(obj: Object, name: str) -> OtherPatch:
         if found:
             return OtherPatch(name, tuple(found), "", vermagic)
     return OtherPatch(name, None, "its table of functions has none of the known forms", vermagic)
-
-
-def _modinfo(obj: Object) -> dict[str, str]:
-    section = obj.section_named(".modinfo")
-    raw = bytes(obj.contents(section.index)) if section is not None else b""
-    pairs = (part.decode("utf-8", "replace").partition("=") for part in raw.split(b"\0") if part)
-    return {key: value for key, _, value in pairs}
 
 
 class _Fields:

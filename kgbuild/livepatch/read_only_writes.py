@@ -50,7 +50,7 @@ WRITERS = frozenset(
 
 
 def find_read_only(closure: Closure, uses: Uses, image: KernelImage | None = None) -> list[ConsistencyWarning]:
-    """New writes of changed, pulled and new functions to read-only data. `image` is vmlinux, where it is at hand; it
+    """New writes of changed, pulled and new functions to read-only data. `image` is vmlinux, where it is known; it
     tells of variables of other units."""
     out = []
     for key, member, view in uses.functions():

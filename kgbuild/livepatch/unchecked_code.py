@@ -22,7 +22,7 @@ from kgbuild.objects.view import View
 
 
 @dataclass(frozen=True)
-class _Way:
+class _MemberLink:
     """How one member leads to another: "call", "jump" or "pointer", from where."""
 
     how: str
@@ -68,7 +68,7 @@ def find_unseen(closure: Closure) -> list[ConsistencyWarning]:
 
 def _exposed_by(
     members: dict[MemberKey, Member],
-    ways: Iterable[_Way],
+    ways: Iterable[_MemberLink],
     member: Member,
     checked: set[MemberKey],
     exposed: dict[MemberKey, str],
@@ -82,9 +82,9 @@ def _exposed_by(
     return ""
 
 
-def _ways(closure: Closure, members: dict[MemberKey, Member]) -> dict[MemberKey, list[_Way]]:
+def _ways(closure: Closure, members: dict[MemberKey, Member]) -> dict[MemberKey, list[_MemberLink]]:
     """What leads to the start of each member, from members of the module; its data holds pointers as well."""
-    out: dict[MemberKey, list[_Way]] = {}
+    out: dict[MemberKey, list[_MemberLink]] = {}
     for key, source in sorted(closure.members.items()):
         if source.atom.kind not in (FUNCTION, DATA) or source.role == "prefix":
             continue
@@ -102,7 +102,7 @@ def _ways(closure: Closure, members: dict[MemberKey, Member]) -> dict[MemberKey,
             how = "pointer" if is_call is None else "call" if is_call else "jump"
             if how == "pointer" and closure.binds_to_kernel(key[0], source.atom, ref):
                 continue
-            out.setdefault(target, []).append(_Way(how, key, f"{source.atom.name}+{ref.offset:#x}"))
+            out.setdefault(target, []).append(_MemberLink(how, key, f"{source.atom.name}+{ref.offset:#x}"))
     return out
 
 

@@ -10,7 +10,7 @@ from kgbuild.arch.base import SpecialSection
 from kgbuild.elf.object import Object
 
 
-class _Table(Protocol):
+class _SizedObject(Protocol):
     """An object, and the sizes of structures by name, as far as its debugging information has them."""
 
     obj: Object
@@ -19,7 +19,7 @@ class _Table(Protocol):
     def struct_sizes(self) -> Mapping[str, int]: ...
 
 
-def entry_size(table: _Table, section_index: int, spec: SpecialSection) -> int | None:
+def entry_size(table: _SizedObject, section_index: int, spec: SpecialSection) -> int | None:
     """The size of a special section's entries, or None where it can't be told.
 
     Of the sizes that are known for the section, the one with which every entry has the relocations it needs in their

@@ -51,7 +51,9 @@ class Entries:
     """The entries of an object's special sections, read when they are asked for. `refusals` names the sections whose
     entries can't be separated; what can't be followed inside an entry raises Ambiguous when it is asked for."""
 
-    def __init__(self, view: View | None = None, tables: tuple[_Table, ...] = (), refusals: tuple[Refusal, ...] = ()):
+    def __init__(
+        self, view: View | None = None, tables: tuple[_SectionEntries, ...] = (), refusals: tuple[Refusal, ...] = ()
+    ):
         self.view, self.tables, self.refusals = view, tables, refusals
         self._of: dict[int, tuple[SpecialEntry, ...]] = {}
 
@@ -72,7 +74,7 @@ class Entries:
         """Those of them that are part of what a function does. Raises Ambiguous."""
         return list(self._read(atom_id, (t for t in self.tables if t.spec.compared)))
 
-    def _read(self, atom_id: int, tables: Iterable[_Table]) -> Iterator[SpecialEntry]:
+    def _read(self, atom_id: int, tables: Iterable[_SectionEntries]) -> Iterator[SpecialEntry]:
         if self.view is None:
             return
         atom = self.view.atoms[atom_id]
@@ -98,7 +100,7 @@ class Entries:
 
 def read_entries(view: View, place: str) -> Entries:
     """All entries of the special sections that `view`'s architecture names. `place` names the object in refusals."""
-    tables: list[_Table] = []
+    tables: list[_SectionEntries] = []
     refusals: list[Refusal] = []
     for section in view.obj.sections:
         spec = view.arch.special_of(section.name)
@@ -116,11 +118,11 @@ def read_entries(view: View, place: str) -> Entries:
                 )
             )
             continue
-        tables.append(_Table(view, section, spec, size))
+        tables.append(_SectionEntries(view, section, spec, size))
     return Entries(view, tuple(tables), tuple(refusals))
 
 
-class _Table:
+class _SectionEntries:
     """One special section, its entries by number; `of_section` are those whose owner lies in a section."""
 
     def __init__(self, view: View, section: Section, spec: SpecialSection, size: int) -> None:

@@ -160,7 +160,7 @@ def _guards_messages(view: View, atom: Atom) -> bool:
     if not users or any(u.kind != FUNCTION for u in users):
         return False
     try:
-        return all(_Flow(view, function, atom).decides_about_messages() for function in users)
+        return all(_ControlFlow(view, function, atom).decides_about_messages() for function in users)
     except Ambiguous:
         return False
 
@@ -176,7 +176,7 @@ def _users(view: View, atom: Atom) -> Iterator[Atom]:
                 yield view.atoms[i]
 
 
-class _Flow:
+class _ControlFlow:
     """The instructions of a function and of its other half, and where each leads."""
 
     def __init__(self, view: View, function: Atom, flag: Atom) -> None:

@@ -84,5 +84,5 @@ def _targets(text: bytes) -> list[bytes]:
     return found
 
 
-def _new(before: Iterable[bytes], after: Iterable[bytes]) -> list[bytes]:
-    return list(Counter(after) - Counter(before))
+def _new(orig: Iterable[bytes], patched: Iterable[bytes]) -> list[bytes]:
+    return list(Counter(patched) - Counter(orig))

@@ -122,31 +122,31 @@ def _rematch(orig: list[str], text: _Text) -> None:
     """Lines that are taken away and put back are the original's."""
     for start, stop, begin, end in list(_changes(len(orig), text)):
         if start < stop and begin < end:
-            for a, b, size in _matching_blocks(orig[start:stop], text.lines[begin:end]):
-                text.origin[begin + b : begin + b + size] = range(start + a, start + a + size)
+            for orig_at, text_at, size in _matching_blocks(orig[start:stop], text.lines[begin:end]):
+                text.origin[begin + text_at : begin + text_at + size] = range(start + orig_at, start + orig_at + size)
 
 
-def _matching_blocks(before: Sequence[str], after: Sequence[str]) -> list[tuple[int, int, int]]:
+def _matching_blocks(orig: Sequence[str], patched: Sequence[str]) -> list[tuple[int, int, int]]:
     """Runs of lines that two texts have in common, in order: (line of the one, of the other, how many).
 
     In pieces that are long, only what they begin and end with is looked for: to find the rest takes the square of their
     length or more.
     """
-    if len(before) + len(after) <= LONG and _equal_pairs(before, after) <= PAIRS:
+    if len(orig) + len(patched) <= LONG and _equal_pairs(orig, patched) <= PAIRS:
         from difflib import SequenceMatcher  # most changes do without
 
-        blocks = SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
-        return [(first, second, size) for first, second, size in blocks]
-    shorter = min(len(before), len(after))
-    head = next((i for i in range(shorter) if before[i] != after[i]), shorter)
-    tail = next((i for i in range(shorter - head) if before[-1 - i] != after[-1 - i]), shorter - head)
-    return [(0, 0, head), (len(before) - tail, len(after) - tail, tail)]
+        blocks = SequenceMatcher(None, orig, patched, autojunk=False).get_matching_blocks()
+        return [(orig_at, patched_at, size) for orig_at, patched_at, size in blocks]
+    shorter = min(len(orig), len(patched))
+    head = next((i for i in range(shorter) if orig[i] != patched[i]), shorter)
+    tail = next((i for i in range(shorter - head) if orig[-1 - i] != patched[-1 - i]), shorter - head)
+    return [(0, 0, head), (len(orig) - tail, len(patched) - tail, tail)]
 
 
-def _equal_pairs(before: Sequence[str], after: Sequence[str]) -> int:
+def _equal_pairs(orig: Sequence[str], patched: Sequence[str]) -> int:
     """How many pairs of a line of the one and a line of the other are equal."""
-    times = Counter(after)
-    return sum(times[line] for line in before)
+    times = Counter(patched)
+    return sum(times[line] for line in orig)
 
 
 def _move_down(orig: list[str], text: _Text) -> None:

@@ -23,7 +23,7 @@ _CONDITIONAL = {
 
 
 @dataclass
-class _Layout:
+class _LexedLines:
     """What the lexer finds. Lines are counted from 0.
 
     safe          the lines a directive may be put before
@@ -37,7 +37,7 @@ class _Layout:
 
 
 @dataclass
-class _Group:
+class _OpenCondition:
     """An open #if: the depth of parentheses before it, those at the ends of its branches."""
 
     start: int
@@ -57,7 +57,7 @@ def _logical_lines(spliced: bytes) -> Iterator[list[re.Match[bytes]]]:
         yield line
 
 
-def _read_layout(text: bytes) -> _Layout:
+def _read_layout(text: bytes) -> _LexedLines:
     """Finds where a directive can stand.
 
     Not inside a comment, string, directive or continued line, and not inside parentheses: a directive among
@@ -69,8 +69,8 @@ def _read_layout(text: bytes) -> _Layout:
     late than one in the wrong place. A late one does no harm but for the numbers of the lines before it.
     """
     spliced, splices = splice(text)
-    layout = _Layout({0}, {}, {})
-    groups: list[_Group] = []
+    layout = _LexedLines({0}, {}, {})
+    groups: list[_OpenCondition] = []
     depth = line = passed = 0
     unsure = False
     waiting: list[int] = []  # safe lines, unless the next token is "("
@@ -106,10 +106,10 @@ def _read_layout(text: bytes) -> _Layout:
     return layout
 
 
-def _cross(groups: list[_Group], kind: str, depth: int, is_else: bool) -> tuple[int, bool]:
+def _cross(groups: list[_OpenCondition], kind: str, depth: int, is_else: bool) -> tuple[int, bool]:
     """The depth of parentheses after a conditional directive, and whether its branches disagree about it."""
     if kind == "if":
-        groups.append(_Group(depth, []))
+        groups.append(_OpenCondition(depth, []))
     elif kind == "else" and groups:
         groups[-1].ends.append(depth)
         groups[-1].has_else |= is_else

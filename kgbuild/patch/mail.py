@@ -87,7 +87,7 @@ def _read_headers(lines: Sequence[bytes], begin: int) -> tuple[dict[bytes, str],
         if (match := _HEADER.match(line)) is not None:
             last = match[1].lower()
             current = [line[match.end(1) + 1 :].strip()]
-            # of a field that comes again only its lines are passed over
+            # of a field that comes again only its lines are skipped
             pieces.setdefault(last, current)
         elif last and line[:1] in (b" ", b"\t") and line.strip():
             current.append(line.strip())
@@ -102,7 +102,7 @@ def _is_multipart(headers: dict[bytes, str]) -> bool:
 
 
 @dataclass
-class _Part:
+class _OpenPart:
     """A part that is being read: where its text begins; its headers, and the boundary of the parts in it (b"" where
     it has none)."""
 
@@ -113,7 +113,7 @@ class _Part:
 
 def _parts(place: str, lines: Sequence[bytes], begin: int) -> Iterator[bytes]:
     """The decoded text of every part of a mail, in order; those of HTML are left out."""
-    open_parts: list[_Part] = []
+    open_parts: list[_OpenPart] = []
     boundaries: dict[bytes, int] = {}  # each boundary that is open -> how deep its parts are
     count = 0
 
@@ -128,7 +128,7 @@ def _parts(place: str, lines: Sequence[bytes], begin: int) -> Iterator[bytes]:
             MAIL_PARTS.check(count, place, _PLAIN)
             found = _BOUNDARY.search(headers.get(b"content-type", "")) if _is_multipart(headers) else None
             boundary = (found[1] or found[2] or "").encode("utf-8", "replace") if found else b""
-            open_parts.append(_Part(at, headers, boundary))
+            open_parts.append(_OpenPart(at, headers, boundary))
             MAIL_DEPTH.check(len(open_parts), place, _PLAIN)
             if boundary:
                 boundaries.setdefault(boundary, len(open_parts))

@@ -156,7 +156,7 @@ def parse_patch(name: str, data: bytes) -> ParsedPatch:
     subjects: dict[str, None] = {}
     hunks = 0
     for body in read_bodies(name, data.removeprefix(b"\xef\xbb\xbf")):
-        found = _Reader(name, body).read()
+        found = _DiffReader(name, body).read()
         files += found
         hunks += sum(len(file.hunks) for file in found)
         PATCH_FILES.check(len(files), name, _SPLIT)
@@ -179,7 +179,7 @@ def _reject_other(name: str, data: bytes) -> NoReturn:
     raise UserError("is not a patch: it has no unified diff", place=name, remedy=_UNIFIED)
 
 
-class _Reader:
+class _DiffReader:
     """Reads one body from top to bottom; `at` is the index of the line being looked at."""
 
     def __init__(self, name: str, body: MailPart) -> None:

@@ -18,12 +18,13 @@ from kgbuild.host.archives.recipe import load_recipes
 from kgbuild.host.kernels.kbuild import check_compiler, compiler_package
 from kgbuild.host.kernels.toolchain import suites_of
 from kgbuild.host.system import sandbox
-from kgbuild.host.system.cache import Cache, readable_size
+from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.required_packages import PACKAGE_OF, install_command
 from kgbuild.host.system.sandbox import PROGRAM as BWRAP
 from kgbuild.host.vm import kvm
 from kgbuild.host.vm.initramfs import find_busybox
 from kgbuild.report.documents import schema_name
+from kgbuild.shown_text import readable_size
 
 NEEDED_BYTES = 5_000_000_000
 

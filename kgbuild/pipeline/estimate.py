@@ -28,7 +28,7 @@ from kgbuild.host.compile.unit_selection import choose_units
 from kgbuild.host.index.queries import Index, read_unit_at
 from kgbuild.host.index.store import with_index
 from kgbuild.host.kernels.acquire import ensure_kernel
-from kgbuild.host.kernels.compile_commands import read_units
+from kgbuild.host.kernels.unit_listing import read_units
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.tree_manifest import DamagedSource, read_whole
@@ -150,7 +150,7 @@ class _UnitViewReader:
             fact = f"{len(sources)} units may see a difference; the limit is {self.max_units}, so only .c files count"
             self.possible.append(Refusal("P12-too-many-units", ", ".join(sorted(self.patches.files)), fact))
             sources = own_sources
-        commands = read_units(self.kernel.units, sources)
+        commands = read_units(self.kernel, sources)
         out = []
         for source in sources:
             for unit in commands[source]:

@@ -23,7 +23,7 @@ from kgbuild.host.index.queries import Index, read_unit_at
 from kgbuild.host.index.schema import NoBody
 from kgbuild.host.index.store import with_index
 from kgbuild.host.kernels.build_tools import tools_of
-from kgbuild.host.kernels.compile_commands import read_units
+from kgbuild.host.kernels.unit_listing import read_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import VMLINUX, Kernel
 from kgbuild.objects.clone_names import clone_of, judge_shared
@@ -171,7 +171,7 @@ def _compiler_facts(
 
     if not source.endswith(".c") or tools_of(kernel).path_of(kernel.cc) is None:
         return None
-    for unit in read_units(kernel.units, [source])[source]:
+    for unit in read_units(kernel, [source])[source]:
         objects = unit.modname.split(":") if unit.module else [VMLINUX]
         compiled = find_original(kernel, unit, Cache()) if object_name in objects else None
         if compiled is not None:

@@ -14,7 +14,9 @@ from kgbuild.host.kernels.acquire import find_kernel
 from kgbuild.host.kernels.compile_commands import read_sources
 from kgbuild.host.kernels.kbuild import check_compiler
 from kgbuild.host.kernels.toolchain import open_recipe_archive
-from kgbuild.host.system.cache import Cache, tree_size
+from kgbuild.host.kernels.unit_listing import file_of_all
+from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.watch import tree_size
 from kgbuild.kernel.config import check_config
 from kgbuild.model import Kernel
 from kgbuild.progress import Progress
@@ -35,7 +37,7 @@ def list_kernels(cache: Cache) -> list[dict[str, Any]]:
 
 def describe_kernel(kernel: Kernel) -> dict[str, Any]:
     """Everything about one kernel in the cache; `refusals` is what stands against live patches for it."""
-    units = read_sources(kernel.units)
+    units = read_sources(file_of_all(kernel))
     refusals = check_config(kernel.config.read_text(errors="replace"))
     compiler = check_compiler(kernel)
     faults = [f"{r.code} {r}" for r in [*refusals, *([compiler] if compiler else [])]]

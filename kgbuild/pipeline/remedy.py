@@ -12,7 +12,7 @@ from typing import Any
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import UserError
 from kgbuild.host.compile.apply_patches import NamedPatch, PatchInput, PatchSet, find_includers, read_original
-from kgbuild.host.kernels.kbuild import load_unit_commands
+from kgbuild.host.kernels.unit_listing import read_units
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.patches.patch_sources import read_patch_source, unpack_patch
 from kgbuild.model import Kernel
@@ -23,7 +23,7 @@ from kgbuild.pipeline.stages.trail import Trail
 from kgbuild.pipeline.stages.values import KernelChosen, PatchesApplied
 from kgbuild.remedy.mail_text import mail_texts, written_mail
 from kgbuild.remedy.rewrite import TYPE, Source, find_grown, render_diff, write_remedy
-from kgbuild.report.documents import schema_name
+from kgbuild.report.documents import rows_of, schema_name
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Remedied:
             "codes": list(self.codes),
             "patch": self.patch.decode(errors="replace"),
             "notes": list(self.notes),
-            "refusals": [{"code": r.code, "place": r.place, "fact": r.fact, "remedy": r.remedy} for r in self.left],
+            "refusals": rows_of(self.left),
         }
 
 
@@ -109,9 +109,9 @@ def load_sources(kernel: Kernel, patches: PatchSet) -> list[Source]:
     """The changed files. A .c file that units include is part of their objects."""
     out = []
     paths = [path for path in patches.applied if path.endswith(".c")]
-    commands = load_unit_commands(kernel, paths)
+    commands = read_units(kernel, paths)
     includers = find_includers(kernel, [path for path in paths if not commands.get(path)])
-    around = load_unit_commands(kernel, [unit for units in includers.values() for unit in units[:1]])
+    around = read_units(kernel, [unit for units in includers.values() for unit in units[:1]])
     for path, applied in patches.applied.items():
         found = commands.get(path) or next((around[u] for u in includers.get(path, ()) if around.get(u)), [])
         names = [target for command in found for target in command.targets]

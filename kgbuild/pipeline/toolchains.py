@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from kgbuild.errors import UserError
-from kgbuild.host.system.cache import Cache, tree_size
+from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.watch import tree_size
 from kgbuild.host.toolchains.store import (
     Toolchain,
     is_unchanged,

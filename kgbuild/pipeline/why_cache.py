@@ -32,7 +32,7 @@ def answer_key(kernel: Kernel, patches: Sequence[ParsedPatch], options: Options)
     # options without influence on the result are left out
     told = {k: v for k, v in vars(options).items() if k not in ("jobs", "offline", "keep", "make_index", "tools")}
     chosen = {k: sorted(map(str, v)) if isinstance(v, (tuple, frozenset)) else v for k, v in told.items()}
-    kernel_files = [str(kernel.source), kernel.symvers.stat().st_mtime_ns, kernel.units.stat().st_mtime_ns]
+    kernel_files = [str(kernel.source), kernel.symvers.stat().st_mtime_ns, kernel.config.stat().st_mtime_ns]
     tools = [__version__, code, compiler.st_mtime_ns, compiler.st_size]
     parts = ["why", tools, kernel.id.build_id, kernel_files, texts, chosen]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -17,7 +17,7 @@ from kgbuild.objects.special_entries import SpecialEntry, read_entries
 from kgbuild.objects.symbol_kinds import is_anonymous
 from kgbuild.objects.view import View
 from kgbuild.proof.kernel_tables import KernelTable
-from kgbuild.proof.padding import ALIGNMENTS, Code, Layout, pair_instructions
+from kgbuild.proof.padding import ALIGNMENTS, PaddingLayout, PlacedCode, pair_instructions
 
 _LENGTH = "length"
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
@@ -32,7 +32,7 @@ class Binding(NamedTuple):
     evidence: str
 
 
-class Found(dict[int, Binding]):
+class FoundPlaces(dict[int, Binding]):
     """What the bytes of one function say of the places of others, by atom; `literals` as in ParityProof. `comparing`:
     the data without a name, each with its address, whose content is being compared; `start`, `end`: of the function
     in the kernel."""
@@ -54,7 +54,7 @@ class FunctionComparison:
     def __init__(self, view: View, image: KernelImage) -> None:
         self.view, self.image = view, image
         self.bindings: dict[int, Binding] = {}
-        self.layouts: dict[int, Layout] = {}
+        self.layouts: dict[int, PaddingLayout] = {}
         self.entries = read_entries(view, "")
         self._tables: dict[tuple[str, int, int], KernelTable | None] = {}
 
@@ -66,11 +66,11 @@ class FunctionComparison:
 
     # -- one function at one address -------------------------------------------------------------------------
 
-    def compare(self, atom: Atom, address: int) -> Found:
+    def compare(self, atom: Atom, address: int) -> FoundPlaces:
         """Compare a function with the kernel's at an address: by its bytes or, where these differ, by its instructions.
         Returns what its references say of other places. Raises Mismatch."""
         size = max((s.size for s in self.image.functions_at(address)), default=0)
-        found = Found(address, size or atom.size)
+        found = FoundPlaces(address, size or atom.size)
         raw = self.image.read(address, atom.size)
         try:
             # the last function of a section may be shorter there, by the width of a jump
@@ -85,9 +85,9 @@ class FunctionComparison:
             raise Mismatch(": ".join(error.args)) from error
         return found
 
-    def compare_laid_out(self, atom: Atom, layout: Layout) -> Found:
+    def compare_laid_out(self, atom: Atom, layout: PaddingLayout) -> FoundPlaces:
         """Compare a function with the kernel's, whose instructions lie where `layout` says. Raises Mismatch."""
-        found = Found(layout.address, layout.size)
+        found = FoundPlaces(layout.address, layout.size)
         raw = self.image.read(layout.address, layout.size)
         assert raw is not None  # the layout was made of it
         try:
@@ -97,7 +97,7 @@ class FunctionComparison:
             raise Mismatch(": ".join(error.args)) from error
         return found
 
-    def layout(self, atom: Atom, address: int) -> Layout | None:
+    def layout(self, atom: Atom, address: int) -> PaddingLayout | None:
         """The function beside the kernel's code at an address, where they differ in padding at most and do differ."""
         sizes = {s.size for s in self.image.functions_at(address)}
         size = max(sizes, default=0)
@@ -110,11 +110,11 @@ class FunctionComparison:
             self.view.section_of(atom).align,
         )
         try:
-            own = Code(code, atom.offset, align, instructions, self._named(atom))
+            own = PlacedCode(code, atom.offset, align, instructions, self._named(atom))
             named = self._named_in_kernel(address, size)
         except Ambiguous:
             return None
-        kernel = Code(raw, address, max(ALIGNMENTS), self.view.arch.decode(raw), named)
+        kernel = PlacedCode(raw, address, max(ALIGNMENTS), self.view.arch.decode(raw), named)
         layout = pair_instructions(own, kernel, self.view.arch)
         moved = layout is not None and any(places != (offset,) for offset, places in layout.places.items())
         return layout if moved else None
@@ -178,7 +178,7 @@ class FunctionComparison:
             self._tables[key] = KernelTable(*found, entry.size, owner, ref, arch) if found is not None else None
         return self._tables[key]
 
-    def _check_entries(self, atom: Atom, address: int, found: Found) -> None:
+    def _check_entries(self, atom: Atom, address: int, found: FoundPlaces) -> None:
         """Each entry of the function must be in the kernel's table, and no other for its code. Raises Mismatch."""
         for section, entries in sorted(self._compared_entries(atom).items()):
             table = self._table(entries[0])
@@ -186,7 +186,7 @@ class FunctionComparison:
                 in_kernel = table.between(address, address + atom.size)
                 self._check_table(atom, section, entries, table, in_kernel, None, address, found)
 
-    def _check_laid_out_entries(self, atom: Atom, layout: Layout, found: Found) -> None:
+    def _check_laid_out_entries(self, atom: Atom, layout: PaddingLayout, found: FoundPlaces) -> None:
         """Each entry of the function must be in the kernel's table for the place where the kernel has its instruction,
         and no other entry of any table for the function. Raises Mismatch."""
         compiled = self._compared_entries(atom)
@@ -212,9 +212,9 @@ class FunctionComparison:
         entries: Sequence[SpecialEntry],
         table: KernelTable,
         in_kernel: Sequence[int],
-        layout: Layout | None,
+        layout: PaddingLayout | None,
         address: int,
-        found: Found,
+        found: FoundPlaces,
     ) -> None:
         if len(in_kernel) != len(entries):
             raise Mismatch(f"{len(in_kernel)} entries in {section} of the kernel, {len(entries)} recompiled")
@@ -228,8 +228,8 @@ class FunctionComparison:
         entry: SpecialEntry,
         table: KernelTable,
         place: int,
-        layout: Layout | None,
-        found: Found,
+        layout: PaddingLayout | None,
+        found: FoundPlaces,
     ) -> None:
         raw = table.data[place : place + entry.size]
         if any(ref.offset + ref.size > len(raw) for ref in entry.refs):
@@ -246,7 +246,7 @@ class FunctionComparison:
             elif means - address not in (layout.places.get(ref.delta, ()) if layout is not None else (ref.delta,)):
                 raise Mismatch(f"+{entry.owner_offset:#x}: {entry.section} of the kernel means another place")
 
-    def _check_own_entry(self, atom: Atom, target: Atom, address: int, found: Found, where: str) -> None:
+    def _check_own_entry(self, atom: Atom, target: Atom, address: int, found: FoundPlaces, where: str) -> None:
         """A function that refers to an entry of its own in a special section must refer to the kernel's counterpart;
         what that holds is compared with the others. Raises Mismatch."""
         entry = self.entries.at(atom.id, target)
@@ -280,7 +280,7 @@ class FunctionComparison:
         """Zero what the kernel's bytes, or the object's, from offset `base` on hold in the fields of references."""
         self.view.arch.relocs.clear(raw, refs, self.view.obj.order, base)
 
-    def _check_ref(self, atom: Atom, ref: Ref, means: int, found: Found, depth: int) -> None:
+    def _check_ref(self, atom: Atom, ref: Ref, means: int, found: FoundPlaces, depth: int) -> None:
         target = self.view.atoms[ref.atom]
         address = (means - ref.delta) & _MASK
         where = f"{atom.name or self.view.section_name(atom)}+{ref.offset:#x}"
@@ -323,7 +323,7 @@ class FunctionComparison:
         names = [s.name for s in self.image.functions_at(address)]
         return names[0] if names else f"{address:#x}"
 
-    def _same_content(self, target: Atom, address: int, found: Found, depth: int) -> bool:
+    def _same_content(self, target: Atom, address: int, found: FoundPlaces, depth: int) -> bool:
         if target.size == 0:  # the replacement of an alternative may be empty, and then behind the section's end
             return True
         if (target.id, address) in found.comparing:
@@ -345,7 +345,7 @@ class FunctionComparison:
 
     # -- where a tail jump is shorter in the kernel, or padding differs ------------------------------------------
 
-    def _compare_instructions(self, atom: Atom, address: int, found: Found) -> None:
+    def _compare_instructions(self, atom: Atom, address: int, found: FoundPlaces) -> None:
         """Instruction by instruction; only the width of branches may differ. Raises Mismatch."""
         sizes = [s.size for s in self.image.functions_at(address)]
         size = max(sizes, default=0) or atom.size
@@ -358,9 +358,9 @@ class FunctionComparison:
         pairs = tuple(zip(compiled, in_kernel, strict=True))
         places = {own.offset: (shipped.offset,) for own, shipped in pairs}
         places[atom.size] = (size,)
-        self._compare_pairs(atom, Layout(address, size, pairs, places), raw, found)
+        self._compare_pairs(atom, PaddingLayout(address, size, pairs, places), raw, found)
 
-    def _compare_pairs(self, atom: Atom, layout: Layout, raw: bytes, found: Found) -> None:
+    def _compare_pairs(self, atom: Atom, layout: PaddingLayout, raw: bytes, found: FoundPlaces) -> None:
         """Each instruction must be the kernel's, with the same references. Raises Mismatch."""
         refs = {ref.offset: ref for ref in self.view.refs(atom)}
         followed = 0
@@ -375,7 +375,13 @@ class FunctionComparison:
             raise Mismatch(f"{len(refs) - followed} references lie in no instruction")
 
     def _compare_branches(
-        self, atom: Atom, own: Instruction, shipped: Instruction, inside: list[Ref], layout: Layout, found: Found
+        self,
+        atom: Atom,
+        own: Instruction,
+        shipped: Instruction,
+        inside: list[Ref],
+        layout: PaddingLayout,
+        found: FoundPlaces,
     ) -> None:
         if own.mnemonic != shipped.mnemonic:
             raise Mismatch(f"+{own.offset:#x}: another branch in the kernel")
@@ -394,9 +400,9 @@ class FunctionComparison:
         own: Instruction,
         shipped: Instruction,
         inside: list[Ref],
-        layout: Layout,
+        layout: PaddingLayout,
         raw: bytes,
-        found: Found,
+        found: FoundPlaces,
     ) -> None:
         own_bytes = self.view.content(atom)[own.offset : own.offset + own.length]
         kernel_bytes = raw[shipped.offset : shipped.offset + shipped.length]

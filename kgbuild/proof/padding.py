@@ -22,7 +22,7 @@ from kgbuild.arch.base import Arch, Instruction
 ALIGNMENTS = (16, 32, 64)
 
 
-class Code(NamedTuple):
+class PlacedCode(NamedTuple):
     """A function's bytes, and where the first of them lies (an offset in a section aligned to `align`, or an address);
     `named`: offsets of the bytes that an entry of a special section names."""
 
@@ -33,7 +33,7 @@ class Code(NamedTuple):
     named: frozenset[int]
 
 
-class Layout(NamedTuple):
+class PaddingLayout(NamedTuple):
     """A function of the object beside the kernel's: address and size there, the pairs of instructions that are not
     padding, and the kernel's offsets for each offset where an instruction begins or the function ends. There are two
     offsets where only the kernel has padding: before it and behind it."""
@@ -44,7 +44,7 @@ class Layout(NamedTuple):
     places: Mapping[int, tuple[int, ...]]
 
 
-def pair_instructions(own: Code, kernel: Code, arch: Arch) -> Layout | None:
+def pair_instructions(own: PlacedCode, kernel: PlacedCode, arch: Arch) -> PaddingLayout | None:
     """Pair the instructions of a compiled function with those of the kernel's, padding left out; None where what is
     left out need not be padding, or where what is paired has another kind or length. The fields of references are not
     looked at."""
@@ -79,19 +79,19 @@ def pair_instructions(own: Code, kernel: Code, arch: Arch) -> Layout | None:
         i, j = i + 1, j + 1
     places.setdefault(len(own.content), []).append(len(kernel.content))
     unique = {offset: tuple(dict.fromkeys(found)) for offset, found in places.items()}
-    return Layout(kernel.start, len(kernel.content), tuple(pairs), unique)
+    return PaddingLayout(kernel.start, len(kernel.content), tuple(pairs), unique)
 
 
-def _place(code: Code, number: int) -> int:
+def _place(code: PlacedCode, number: int) -> int:
     """The offset of instruction `number`, or of the end."""
     return code.instructions[number].offset if number < len(code.instructions) else len(code.content)
 
 
-def _bytes(code: Code, instruction: Instruction) -> bytes:
+def _bytes(code: PlacedCode, instruction: Instruction) -> bytes:
     return code.content[instruction.offset : instruction.offset + instruction.length]
 
 
-def _end_of_run(code: Code, number: int, arch: Arch) -> int:
+def _end_of_run(code: PlacedCode, number: int, arch: Arch) -> int:
     """The number of the first instruction from `number` on that is no no-op, or that a special section names."""
     while number < len(code.instructions):
         one = code.instructions[number]
@@ -102,7 +102,7 @@ def _end_of_run(code: Code, number: int, arch: Arch) -> int:
     return number
 
 
-def _is_alike(own: Code, one: Instruction, kernel: Code, other: Instruction, arch: Arch) -> bool:
+def _is_alike(own: PlacedCode, one: Instruction, kernel: PlacedCode, other: Instruction, arch: Arch) -> bool:
     """Whether two instructions are of one kind: branches by what precedes the displacement, all others by length (their
     bytes are compared where references are known)."""
     if one.is_branch != other.is_branch or one.mnemonic != other.mnemonic:
@@ -116,7 +116,9 @@ def _is_alike(own: Code, one: Instruction, kernel: Code, other: Instruction, arc
     return next(heads) == next(heads)
 
 
-def _is_alignment(own: Code, own_run: tuple[int, int], kernel: Code, kernel_run: tuple[int, int], arch: Arch) -> bool:
+def _is_alignment(
+    own: PlacedCode, own_run: tuple[int, int], kernel: PlacedCode, kernel_run: tuple[int, int], arch: Arch
+) -> bool:
     """Whether two runs of no-ops, of which one may be empty, fill up to a multiple of one and the same alignment."""
     sides = ((own, own_run), (kernel, kernel_run))
     for code, (start, end) in sides:

@@ -31,8 +31,8 @@ from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.objects.atoms import ANON, DATA, Atom
 from kgbuild.objects.symbol_kinds import PREFIXES, cold_parents, is_cold, is_prefix
 from kgbuild.objects.view import View
-from kgbuild.proof.function_comparison import Binding, Found, FunctionComparison, Mismatch
-from kgbuild.proof.padding import Layout
+from kgbuild.proof.function_comparison import Binding, FoundPlaces, FunctionComparison, Mismatch
+from kgbuild.proof.padding import PaddingLayout
 
 OWN_BYTES = "own bytes"
 PADDED_BYTES = "own bytes but for padding; compiled by the kernel's own options alone, all of them"
@@ -102,7 +102,7 @@ class _Parity:
         self.literals: dict[int, dict[int, str]] = {}
         self.results: dict[int, FunctionParity] = {}
         # functions whose bytes fit several places, by atom
-        self.pending: dict[int, tuple[Atom, list[tuple[int, Found]]]] = {}
+        self.pending: dict[int, tuple[Atom, list[tuple[int, FoundPlaces]]]] = {}
         self.evidence: dict[int, str] = {}
         self.rivals: dict[int, list[int]] = {}
         self.padded: set[int] = set()
@@ -217,7 +217,7 @@ class _Parity:
                 progress = progress or after is None or after.status != DIFFERS
             self._decide_pending()
 
-    def _settle_laid_out(self, atom: Atom, layout: Layout) -> None:
+    def _settle_laid_out(self, atom: Atom, layout: PaddingLayout) -> None:
         """Compare a function with the kernel's where the same function, compiled as the kernel was, is proven."""
         bound = self.bindings.get(atom.id)
         try:
@@ -243,7 +243,7 @@ class _Parity:
     def _result(self, atom: Atom, status: str, address: int = 0, reason: str = "") -> None:
         self.results[atom.id] = FunctionParity(atom.id, atom.name, status, address, reason)
 
-    def _accept(self, atom: Atom, address: int, found: Found, evidence: str) -> None:
+    def _accept(self, atom: Atom, address: int, found: FoundPlaces, evidence: str) -> None:
         for key, binding in found.items():
             self.bindings.setdefault(key, binding)
         for key, places in found.literals.items():
@@ -270,7 +270,7 @@ class _Parity:
 
     def _settle(self, atom: Atom) -> None:
         candidates = self._candidates(atom)
-        fits: list[tuple[int, Found]] = []
+        fits: list[tuple[int, FoundPlaces]] = []
         reasons = []
         for address in candidates:
             try:
@@ -301,15 +301,15 @@ class _Parity:
         else:
             self._result(atom, DIFFERS, candidates[0] if len(candidates) == 1 else 0, reasons[0])
 
-    def _rivals(self, atom: Atom, candidates: list[int], fits: list[tuple[int, Found]]) -> list[int]:
+    def _rivals(self, atom: Atom, candidates: list[int], fits: list[tuple[int, FoundPlaces]]) -> list[int]:
         """Where else the kernel has a function that is this one but for padding, if its bytes fit somewhere."""
         fitting = {address for address, _ in fits}
         return [a for a in candidates if fitting and a not in fitting and self.comparison.layout(atom, a) is not None]
 
-    def _renumbered(self, atom: Atom) -> list[tuple[int, Found]]:
+    def _renumbered(self, atom: Atom) -> list[tuple[int, FoundPlaces]]:
         """Where the kernel has the code of a clone under another number."""
         places = sorted({s.value for name in atom.names for s in self.image.renumbered(name)})
-        fits: list[tuple[int, Found]] = []
+        fits: list[tuple[int, FoundPlaces]] = []
         for address in places:
             with suppress(Mismatch):
                 fits.append((address, self.comparison.compare(atom, address)))

@@ -17,6 +17,7 @@ from kgbuild.shown_text import printable
 
 Row = dict[str, Any]
 _MOST_TOLD = 200
+_TO_LOOK_AT = EXPOSED | {UNKNOWN}
 
 
 def kernel_row(requested: str, kernel: KernelId | None, error: KgbuildError | None = None) -> Row:
@@ -87,9 +88,24 @@ def affected_errors(rows: Sequence[Row], status: int) -> list[ErrorRow]:
     return out
 
 
-def affected_lines(answer: Row) -> Iterator[str]:
-    """The answer of `affected` for a person: a table, and under it why where there are several fixes."""
+def affected_lines(answer: Row, *, quiet: bool = False, verbose: bool = False) -> Iterator[str]:
+    """The answer of `affected` for a person: a table, and under it why where there are several fixes. `quiet`: a line
+    for each kernel and fix that somebody has to look at, and nothing else; `verbose`: each hunk as well."""
     fixes, rows = answer["fixes"], answer["kernels"]
+    cells = [(row, cell) for row in rows for cell in row["fixes"]]
+    if quiet:
+        open_cells = [(row, cell) for row, cell in cells if cell["state"] in _TO_LOOK_AT]
+        yield from columns([[shown_kernel(row), cell["fix"], short_state(cell)] for row, cell in open_cells])
+        return
+    yield from _table(fixes, rows)
+    for row, cell in cells if verbose else ():
+        for hunk in cell["hunks"]:
+            fact = f": {hunk['fact']}" if hunk["fact"] else ""
+            place = f"{hunk['path']}:{hunk['line']}"
+            yield printable(f"  {shown_kernel(row)}  {cell['fix']}  {place}  hunk {hunk['hunk']} {hunk['state']}{fact}")
+
+
+def _table(fixes: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
     if len(fixes) == 1:
         yield from columns(
             [[shown_kernel(row), cell["state"], _why(cell)] for row in rows for cell in row["fixes"]],

@@ -30,7 +30,7 @@ class Ported:
 
 
 @dataclass(frozen=True)
-class _Run:
+class _ChangedLines:
     """A run of changed lines with the lines around it: `before` and `behind` are context, nearest last and first."""
 
     before: tuple[bytes, ...]
@@ -82,7 +82,7 @@ def _replaced(finder: HunkFinder, start: int, count: int, new: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
-class _Placed:
+class _PlacedLines:
     """The text with a hunk, the lines (from 1) where its runs went, and what must be looked at."""
 
     text: bytes
@@ -90,7 +90,7 @@ class _Placed:
     notes: tuple[str, ...]
 
 
-def _port_hunk(text: bytes, hunk: Hunk, path: str, offset: int) -> _Placed | str:
+def _port_hunk(text: bytes, hunk: Hunk, path: str, offset: int) -> _PlacedLines | str:
     """The text with a hunk; or why a run of it found no place."""
     lines: list[int] = []
     notes: list[str] = []
@@ -116,10 +116,10 @@ def _port_hunk(text: bytes, hunk: Hunk, path: str, offset: int) -> _Placed | str
         text = _replaced(finder, place, len(run.old), run.new)
         lines.append(place + 1)
         shift += place - expected + len(run.new) - len(run.old)
-    return _Placed(text, tuple(lines), tuple(notes)) if lines else "nothing of it is left to apply"
+    return _PlacedLines(text, tuple(lines), tuple(notes)) if lines else "nothing of it is left to apply"
 
 
-def _is_there(finder: HunkFinder, run: _Run, expected: int) -> int | None:
+def _is_there(finder: HunkFinder, run: _ChangedLines, expected: int) -> int | None:
     """The index of the line at which all lines that a run makes are, between a line of its context on either side and
     in the function that it is for; None where they are not."""
     if not run.new or not any(map(tells, run.new)):
@@ -134,7 +134,7 @@ def _is_there(finder: HunkFinder, run: _Run, expected: int) -> int | None:
     return inside[0]
 
 
-def _runs(hunk: Hunk) -> Iterator[_Run]:
+def _runs(hunk: Hunk) -> Iterator[_ChangedLines]:
     """The runs of changed lines of a hunk; lines that are left alone separate them."""
     at = start = 0
     lines = hunk.lines
@@ -150,10 +150,10 @@ def _runs(hunk: Hunk) -> Iterator[_Run]:
         # what stands around it as it is after the runs before it
         before = tuple(line[1:] for line in lines[:start] if line[:1] != b"-")
         behind = tuple(line[1:] for line in lines[at:] if line[:1] != b"+")
-        yield _Run(before, lines[start:at], behind, begin)
+        yield _ChangedLines(before, lines[start:at], behind, begin)
 
 
-def _place(finder: HunkFinder, run: _Run, expected: int) -> int | str:
+def _place(finder: HunkFinder, run: _ChangedLines, expected: int) -> int | str:
     """The index of the line at which a run's old lines are, or would be; else why there is none."""
     longest = max(len(run.before), len(run.behind))
     near = finder.nearest((*run.before, *run.old, *run.behind), expected)
@@ -177,11 +177,11 @@ def _place(finder: HunkFinder, run: _Run, expected: int) -> int | str:
     return f"the lines that it changes are not there{wanted}"
 
 
-def _span(run: _Run, start: int) -> tuple[int, int]:
+def _span(run: _ChangedLines, start: int) -> tuple[int, int]:
     return start, start + len(run.old)
 
 
-def _sides(kept: int, run: _Run) -> Iterator[tuple[tuple[bytes, ...], tuple[bytes, ...]]]:
+def _sides(kept: int, run: _ChangedLines) -> Iterator[tuple[tuple[bytes, ...], tuple[bytes, ...]]]:
     """Which lines around a run are asked for: as many on both sides, then on one side alone."""
     before, behind = run.before[-kept:] if kept else (), run.behind[:kept]
     yield before, behind

@@ -35,8 +35,7 @@ _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
 class Kind:
     """What a key may hold.
 
-    type     "string", "integer", "boolean", "array" (of `items`), "table" (of `keys`), "map" (any name to `items`),
-             "any"
+    type     "string", "integer", "boolean", "array" (of `items`), "table" (of `keys`), "map" (any name to `items`)
     pattern  what a string must match as a whole; `about` says it in words
     """
 
@@ -51,7 +50,6 @@ class Kind:
 
 _NAMES = Kind("array", items=Kind("string", _KERNEL, "the name, pattern or @group of a kernel"))
 _IDS = Kind("array", items=Kind("string", _ID, "the id of a fix"))
-_TABLE = Kind("any", about="a table that other commands read")
 _FIX = Kind(
     "table",
     keys={
@@ -87,8 +85,24 @@ _ROOT = Kind(
                 "drop": Kind("array", items=Kind("string")),
             },
         ),
-        "sign": _TABLE,
-        "package": _TABLE,
+        "sign": Kind(
+            "table",
+            keys={
+                "key": Kind("string", r"[^\x00-\x1f]+", "a PEM file, or a pkcs11: URI"),
+                "certificate": Kind("string", r"[^\x00-\x1f]+", "a certificate in PEM"),
+            },
+            required=("key", "certificate"),
+        ),
+        "package": Kind(
+            "table",
+            keys={
+                "deb": Kind("boolean"),
+                "rpm": Kind("boolean"),
+                "output": Kind("string"),
+                "maintainer": Kind("string"),
+                "kernel-package": Kind("string"),
+            },
+        ),
     },
     required=("version",),
 )
@@ -162,6 +176,26 @@ class BuildChoices:
 
 
 @dataclass(frozen=True)
+class SignChoices:
+    """By what a release's modules are signed: a key (PEM file or pkcs11: URI) and its certificate. Files are relative
+    to the directory, and may lie elsewhere."""
+
+    key: str
+    certificate: str
+
+
+@dataclass(frozen=True)
+class PackageChoices:
+    """Which packages are made of a release, and the folder for them, relative to the directory."""
+
+    deb: bool = True
+    rpm: bool = False
+    output: str = "dist"
+    maintainer: str = ""
+    kernel_package: str = ""
+
+
+@dataclass(frozen=True)
 class Config:
     """A directory's kgbuild.toml."""
 
@@ -172,6 +206,8 @@ class Config:
     fixes: tuple[FixEntry, ...] = ()
     gates: Gates = Gates()
     build: BuildChoices = BuildChoices()
+    sign: SignChoices | None = None
+    package: PackageChoices | None = None
 
     def module_name(self, release: int) -> str:
         """The name of a release's module file, without .ko."""
@@ -236,6 +272,9 @@ def parse_config(text: str, name: str = CONFIG) -> Config:
     _check(values, _ROOT, (), faults)
     if not faults.found:
         _check_names(values, faults)
+    if not faults.found and path_fault(values.get("package", {}).get("output", "dist")):
+        given = values["package"]["output"]
+        faults.add(("package", "output"), f"`{printable(given)}` {path_fault(given)}", "name a folder in the directory")
     faults.raise_found()
     gates, build = values.get("gates", {}), values.get("build", {})
     return Config(
@@ -251,6 +290,19 @@ def parse_config(text: str, name: str = CONFIG) -> Config:
         BuildChoices(
             build.get("ignore-init", False), tuple(build.get("allow-unproven", ())), tuple(build.get("drop", ()))
         ),
+        SignChoices(**values["sign"]) if "sign" in values else None,
+        _package(values["package"]) if "package" in values else None,
+    )
+
+
+def _package(table: Mapping[str, Any]) -> PackageChoices:
+    rpm = table.get("rpm", False)
+    return PackageChoices(
+        table.get("deb", not rpm),
+        rpm,
+        table.get("output", "dist"),
+        table.get("maintainer", ""),
+        table.get("kernel-package", ""),
     )
 
 
@@ -296,8 +348,6 @@ def config_schema() -> dict[str, Any]:
 
 
 def _schema(kind: Kind) -> dict[str, Any]:
-    if kind.type == "any":
-        return {"type": "object", "description": kind.about}
     out: dict[str, Any] = {"type": {"table": "object", "map": "object"}.get(kind.type, kind.type)}
     if kind.pattern:
         out["pattern"] = f"^(?:{kind.pattern})$"
@@ -355,10 +405,6 @@ def _called(key: Key) -> str:
 
 def _check(value: Any, kind: Kind, key: Key, faults: _Faults) -> None:
     """Add what is wrong with a value and all that is in it."""
-    if kind.type == "any":
-        if not isinstance(value, dict):
-            faults.add(key, f"{_called(key)} must be a table")
-        return
     wanted, words = _TYPES[kind.type]
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind.type != "boolean"):
         faults.add(key, f"{_called(key)} must be {words}, and is {_said(value)}")

@@ -13,7 +13,7 @@ _MOST = 4
 
 
 @dataclass(frozen=True)
-class Effect:
+class FixEffect:
     """What a fix does on one kernel: names of functions without the suffixes of clones, codes of refusals. `why` has
     the reason of each function that came along."""
 
@@ -24,7 +24,7 @@ class Effect:
     why: tuple[tuple[str, str], ...] = ()
 
 
-def effect_of(report: Mapping[str, Any]) -> Effect:
+def effect_of(report: Mapping[str, Any]) -> FixEffect:
     """The effect that the report of an impact or a build tells of."""
 
     def names(key: str) -> frozenset[str]:
@@ -35,7 +35,7 @@ def effect_of(report: Mapping[str, Any]) -> Effect:
         for key in ("pulled", "changed")
         for row in report.get(key, ())
     }
-    return Effect(
+    return FixEffect(
         names("changed") | names("pulled"),
         names("pulled"),
         names("carried"),
@@ -44,7 +44,7 @@ def effect_of(report: Mapping[str, Any]) -> Effect:
     )
 
 
-def effect_json(effect: Effect) -> dict[str, Any]:
+def effect_json(effect: FixEffect) -> dict[str, Any]:
     """An effect as plain data."""
     return {
         "replaced": sorted(effect.replaced),
@@ -54,11 +54,11 @@ def effect_json(effect: Effect) -> dict[str, Any]:
     }
 
 
-def sentences(fix: str, effects: Mapping[str, Effect]) -> Iterator[str]:
+def sentences(fix: str, effects: Mapping[str, FixEffect]) -> Iterator[str]:
     """A sentence for each way in which the kernels (by name) differ in what a fix does; none where all are the same."""
-    groups: dict[Effect, list[str]] = {}
+    groups: dict[FixEffect, list[str]] = {}
     for kernel, effect in effects.items():
-        bare = Effect(effect.replaced, effect.pulled, effect.carried, effect.refusals)
+        bare = FixEffect(effect.replaced, effect.pulled, effect.carried, effect.refusals)
         groups.setdefault(bare, []).append(kernel)
     if len(groups) < 2:
         return

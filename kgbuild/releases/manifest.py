@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The manifest of a release, made, read, and held against the directory that it was made of (docs/releases.md)."""
+"""The manifest of a release, made, read, and checked against the directory that it was made of (docs/releases.md)."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ Place = tuple[int, int]
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _PLAIN = re.compile(r"[^\s,\]}#]+")
-_PARTS = 10  # of a dotted key that are told apart
+_PARTS = 10  # of a dotted key that are distinguished
 _LINE = re.compile(r"\(at line (\d+), column (\d+)\)$")
 
 
@@ -30,7 +30,7 @@ def parse_toml(text: str, name: str) -> tuple[dict[str, Any], Mapping[Key, Place
     """
     try:
         values = tomllib.loads(text)
-        return values, _Reader(text.replace("\r\n", "\n")).read()
+        return values, _TomlReader(text.replace("\r\n", "\n")).read()
     except ValueError as error:  # also of a number with too many digits, which is no TOMLDecodeError
         found = _LINE.search(str(error))
         lines = text.split("\n")
@@ -42,7 +42,7 @@ def parse_toml(text: str, name: str) -> tuple[dict[str, Any], Mapping[Key, Place
         raise UserError("is nested too deep", place=name, remedy="docs/releases.md describes the file") from error
 
 
-class _Reader:
+class _TomlReader:
     """Reads a text from top to bottom; `at` is the index of the next character."""
 
     def __init__(self, text: str) -> None:

@@ -54,7 +54,7 @@ class RewrittenPatch:
 
 
 @dataclass
-class _File:
+class _EditedFile:
     source: Source
     text: str
     shadows: list[str] = field(default_factory=list)
@@ -94,7 +94,7 @@ def find_grown(sources: Sequence[Source]) -> list[str]:
 
 class _PatchWriter:
     def __init__(self, sources: Sequence[Source]) -> None:
-        self.files = {s.path: _File(s, s.patched) for s in sources}
+        self.files = {s.path: _EditedFile(s, s.patched) for s in sources}
         self.refused: list[Refusal] = []
         self.notes: list[str] = []
         self.code = TYPE  # code of the current refusal
@@ -147,7 +147,7 @@ class _PatchWriter:
         for name, members in added.items():
             self._shadow(name, members)
 
-    def _new_members(self, name: str, path: str, file: _File) -> list[DeclarationSpan]:
+    def _new_members(self, name: str, path: str, file: _EditedFile) -> list[DeclarationSpan]:
         orig, patched = _body(file.source.orig, name), _body(file.text, name)
         if orig is None or patched is None or [m.normal for m in orig.members] == [m.normal for m in patched.members]:
             return []
@@ -168,7 +168,7 @@ class _PatchWriter:
             self.refuse(TYPE, path, line, fact, "give it a name of its own", name)
         return added
 
-    def _uses(self, path: str, file: _File, member: str, name: str) -> None:
+    def _uses(self, path: str, file: _EditedFile, member: str, name: str) -> None:
         """Rewrite `EXPR->member` on the lines that the patch adds; other lines use another structure's member."""
         pattern = re.compile(rf"(->|\.)\s*{re.escape(member)}\b")
         here = 0
@@ -269,7 +269,7 @@ class _PatchWriter:
         self.refuse(code, same or candidates[0], 0, fact, remedy, name)
 
     def _work(
-        self, file: _File, name: str, orig: Definition, patched: Definition, texts: tuple[str, str], is_data: bool
+        self, file: _EditedFile, name: str, orig: Definition, patched: Definition, texts: tuple[str, str], is_data: bool
     ) -> None:
         values = _assignments(name, orig, patched) if is_data else None
         if values is None:
@@ -291,7 +291,7 @@ class _PatchWriter:
             for target in sorted({f.source.target for f in wanted}):
                 self._callback(kind, [f for f in wanted if f.source.target == target], target)
 
-    def _callback(self, kind: str, files: Sequence[_File], target: str) -> None:
+    def _callback(self, kind: str, files: Sequence[_EditedFile], target: str) -> None:
         macro = f"{kind.upper()}_CALLBACK"
         for path, file in self.files.items():
             patched = file.source.patched
@@ -320,7 +320,7 @@ class _PatchWriter:
         home.text += f"{family}_{macro}({function});\n"
         home.text = _with_include(home.text, header)
 
-    def _assembled(self, file: _File) -> str:
+    def _assembled(self, file: _EditedFile) -> str:
         text = file.text
         for name, code in file.accessors:
             body = _body(text, name)

@@ -13,6 +13,7 @@ from kgbuild.closure.binding import NEW_GLOBAL
 from kgbuild.closure.evidence import clone_evidence, evidence_of, functions
 from kgbuild.closure.model import Closure, Member, StateLine
 from kgbuild.debuginfo.compile_flags import Flag
+from kgbuild.diagnostics.reasons import reasons_of
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import KgbuildError
 from kgbuild.livepatch.cumulative import OnTop
@@ -176,9 +177,9 @@ def on_top_report(on_top: OnTop) -> dict[str, Any]:
     }
 
 
-def refusal_report(refusals: Sequence[Refusal]) -> list[dict[str, str]]:
-    """Refusals as data."""
-    return [asdict(r) for r in refusals]
+def refusal_report(refusals: Sequence[Refusal]) -> list[dict[str, Any]]:
+    """Refusals as data: one row for each fact, with the key `places` where there are several."""
+    return [{**asdict(reason.first), **reason.more} for reason in reasons_of(refusals)]
 
 
 def finding_report(findings: Sequence[Finding]) -> list[dict[str, str]]:
@@ -223,6 +224,7 @@ def empty_report(kernel: Kernel | None) -> dict[str, Any]:
         "accounting": [],
         "findings": [],
         "refusals": [],
+        "unexamined": 0,
         "error": None,
         "module": None,
         "stages": [],

@@ -3,7 +3,7 @@
 
 `schema` is "kgbuild/NAME/NUMBER"; docs/schema/NAME-NUMBER.json describes the document. `exit_status` and `errors` are
 in every document that a command writes: `errors` lists what stands against it, each with code, place, fact and remedy,
-and is empty where the status is 0.
+and is empty where the status is 0. A row that holds in several places has all of them in `places`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kgbuild import __version__
-from kgbuild.diagnostics.refusals import Refused
+from kgbuild.diagnostics.reasons import reasons_of
+from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.diagnostics.run_errors import RULES
 from kgbuild.errors import KgbuildError, NoChange
 
-ErrorRow = dict[str, str]
+ErrorRow = dict[str, Any]
 
 _OUTCOMES = {0: "done", 1: "refused", 2: "usage", 3: "tool", 4: "nothing to patch", 5: "partly", 130: "interrupted"}
 
@@ -32,8 +33,18 @@ def error_row(code: str, fact: str, place: str = "", remedy: str = "") -> ErrorR
 
 
 def rows_of(found: Iterable[Any]) -> list[ErrorRow]:
-    """Rows of refusals, findings, or whatever else has code, place, fact and remedy."""
-    return [error_row(one.code, one.fact, one.place, one.remedy) for one in found]
+    """Rows of refusals, findings, or whatever else has code, place, fact and remedy. Refusals with the same fact are
+    one row with the key `places`."""
+    out, refusals = list[ErrorRow](), list[Refusal]()
+    for one in found:
+        if isinstance(one, Refusal):
+            refusals.append(one)
+        else:
+            out.append(error_row(one.code, one.fact, one.place, one.remedy))
+    for reason in reasons_of(refusals):
+        row = reason.first
+        out.append({**error_row(row.code, row.fact, row.place, row.remedy), **reason.more})
+    return out
 
 
 def error_rows(error: KgbuildError) -> list[ErrorRow]:

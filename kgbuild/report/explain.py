@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 
 from kgbuild.closure.model import Closure
 from kgbuild.correlation import noise
@@ -21,9 +20,19 @@ from kgbuild.objects.atoms import ANON, FUNCTION, STRING, Atom, Ref
 from kgbuild.objects.special_entries import SpecialEntry
 from kgbuild.objects.symbol_kinds import cold_parent_names, is_anonymous, is_cold, is_init, is_prefix, stem
 from kgbuild.objects.view import View
+from kgbuild.report.explanation import (
+    CHANGED,
+    NEW,
+    NOISE,
+    REMOVED,
+    SAME,
+    Block,
+    ComparedRow,
+    Explanation,
+    first_changed,
+    with_entries,
+)
 from kgbuild.report.listing import AlignedLine, align_listings, read_listing, target_name
-
-SAME, NOISE, CHANGED, NEW, REMOVED = "same", "noise", "changed", "new", "removed"
 
 _BECAUSE = {
     "code": "its code differs",
@@ -33,38 +42,6 @@ _BECAUSE = {
     "prefix": "the padding before it differs",
     "ambiguous": "what a reference in it means can't be told",
 }
-
-
-@dataclass(frozen=True)
-class ComparedRow:
-    """One line of code on either side, None where it has none; SAME, NOISE, CHANGED, NEW or REMOVED; and what the code
-    itself does not show."""
-
-    orig: AlignedLine | None
-    patched: AlignedLine | None
-    state: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Block:
-    """The code of one symbol: what stands above either side, and the rows."""
-
-    orig: str
-    patched: str
-    rows: tuple[ComparedRow, ...]
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """All about one function: its name, the verdict in a word or two, sentences, what is not in its code (each with
-    SAME, NOISE, CHANGED, NEW or REMOVED), code."""
-
-    name: str
-    verdict: str
-    sentences: tuple[str, ...]
-    details: tuple[tuple[str, str], ...]
-    blocks: tuple[Block, ...]
 
 
 def explain(changes: Changes, closure: Closure | None, function: str) -> tuple[Explanation, ...]:
@@ -143,7 +120,7 @@ class _Explainer:
             details += [(state, text) for state, text, _ in entries]
             marked = {at: state for state, _, at in entries if at >= 0}
             rows = tuple(
-                _with_entries(self._row(orig_part, patched_part, orig_line, patched_line, family), marked)
+                with_entries(self._row(orig_part, patched_part, orig_line, patched_line, family), marked)
                 for orig_line, patched_line in pairs
             )
             if (orig_part, patched_part) == (orig, patched) or any(row.state != SAME for row in rows):
@@ -161,7 +138,7 @@ class _Explainer:
         if reason is not None:
             verdict = "changed"
             if reason.kind == "code" and blocks:
-                reason = reason._replace(offset=_first_changed(blocks[0], reason.offset))
+                reason = reason._replace(offset=first_changed(blocks[0], reason.offset))
             sentences.append(self._because(reason))
             if reason.kind in ("cold", "prefix"):
                 blocks += self._half_alone(orig, patched, {id(orig_line) for pair in family for orig_line in pair})
@@ -186,9 +163,9 @@ class _Explainer:
         words = _BECAUSE.get(reason.kind, reason.kind)
         where = f" at +{reason.offset:#x}" if reason.offset >= 0 else ""
         detail = reason.detail.removesuffix(" differs")
-        was, arrow, now = detail.partition(" -> ")
-        if arrow and was == now:
-            detail = f"{was} is not the same"
+        orig, arrow, patched = detail.partition(" -> ")
+        if arrow and orig == patched:
+            detail = f"{orig} is not the same"
         return f"{words}{where}{': ' if detail else ''}{detail}"
 
     def _alone(self, name: str, view: View, atom: Atom, state: str) -> Explanation:
@@ -417,13 +394,13 @@ class _Explainer:
                 orig_ref, patched_ref
             )[0]:
                 return f"{name} at +{patched_ref.offset:#x}: {self._pointed(orig_ref, patched_ref)}"
-        was, now = self.orig.masked(orig), self.patched.masked(patched)
-        at = first_difference(was, now)
+        orig_bytes, patched_bytes = self.orig.masked(orig), self.patched.masked(patched)
+        at = first_difference(orig_bytes, patched_bytes)
         if at < 0:
             return f"{name}: {len(orig_refs)} -> {len(patched_refs)} references"
-        count = sum(orig_byte != patched_byte for orig_byte, patched_byte in zip(was, now, strict=True))
+        count = sum(pair[0] != pair[1] for pair in zip(orig_bytes, patched_bytes, strict=True))
         more = f" and {count - 1} bytes more" if count > 1 else ""
-        return f"{name} at +{at:#x}: {was[at]:#04x} -> {now[at]:#04x}{more}"
+        return f"{name} at +{at:#x}: {orig_bytes[at]:#04x} -> {patched_bytes[at]:#04x}{more}"
 
     def _pointed(self, orig_ref: Ref, patched_ref: Ref) -> str:
         orig, patched = self.orig.atoms[orig_ref.atom], self.patched.atoms[patched_ref.atom]
@@ -432,8 +409,9 @@ class _Explainer:
         )
 
     def _moves(self, orig: Atom, patched: Atom) -> list[str]:
-        was, now = self.orig.section_name(orig), self.patched.section_name(patched)
-        out = [f"it moves from {was} to {now}"] if was != now and orig.name == patched.name else []
+        orig_section, patched_section = self.orig.section_name(orig), self.patched.section_name(patched)
+        moved = orig_section != patched_section and orig.name == patched.name
+        out = [f"it moves from {orig_section} to {patched_section}"] if moved else []
         if orig.is_local != patched.is_local:
             out.append(f"it becomes {'local' if patched.is_local else 'global'}")
         return out
@@ -516,22 +494,3 @@ class _Explainer:
                     )
                 )
         return out
-
-
-def _first_changed(block: Block, otherwise: int) -> int:
-    """Offset in the original of the first row that differs; inserted code is named by what comes behind it. Bytes can
-    differ before, where a branch only leads further."""
-    for number, row in enumerate(block.rows):
-        if row.state in (CHANGED, NEW, REMOVED):
-            return next((r.orig.offset for r in block.rows[number:] if r.orig is not None), otherwise)
-    return otherwise
-
-
-def _with_entries(row: ComparedRow, marked: dict[int, str]) -> ComparedRow:
-    """A row of equal code whose entry in a special section differs."""
-    if row.state != SAME or row.patched is None:
-        return row
-    begin = row.patched.offset
-    states = {marked[at] for at in range(begin, begin + row.patched.length) if at in marked}
-    state = CHANGED if CHANGED in states else NOISE if states else SAME
-    return replace(row, state=state)

@@ -85,7 +85,7 @@ _PROBES = """\
 # What a kernel is asked
 
 Kernels differ, and versions say little about it: distributions carry changes back, and leave some out. So kgbuild never
-compares versions; it asks the kernel at hand. The last column says since when kernels usually answer yes; nothing
+compares versions; it asks the kernel itself. The last column says since when kernels usually answer yes; nothing
 depends on it.
 
 | probe | what is looked at | what follows | since |
@@ -96,7 +96,7 @@ depends on it.
 _SEEN = """
 ## What shows by itself
 
-These need no question: the object, the configuration or the tree at hand shows them.
+These need no question: the object, the configuration or the tree itself shows them.
 
 | difference | seen by | what follows | since |
 | --- | --- | --- | --- |

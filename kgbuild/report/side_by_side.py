@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kgbuild.report.explain import CHANGED, NEW, NOISE, REMOVED, SAME, Block, ComparedRow, Explanation
+from kgbuild.report.explanation import CHANGED, NEW, NOISE, REMOVED, SAME, Block, ComparedRow, Explanation
 from kgbuild.report.listing import AlignedLine
 
 Span = tuple[str, str]

@@ -16,7 +16,7 @@ from kgbuild.diagnostics.module_findings import finding, in_order
 from kgbuild.model import Finding
 from kgbuild.module_abi import KLP_RELOCATIONS
 from kgbuild.proof.record import ProofRecord
-from kgbuild.verification.code import Code, check_code, check_relocations, check_sections
+from kgbuild.verification.code import DecodedCode, check_code, check_relocations, check_sections
 from kgbuild.verification.data import check_data
 from kgbuild.verification.ibt import check_constants, check_counted_calls
 from kgbuild.verification.identity import (
@@ -31,7 +31,6 @@ from kgbuild.verification.kallsyms import (
     read_tables,
 )
 from kgbuild.verification.kernel_facts import (
-    KLP_NAME,
     KernelFacts,
     located,
     outside,
@@ -46,6 +45,7 @@ from kgbuild.verification.reading.reader import (
 )
 from kgbuild.verification.reading.statements import (
     PatchedFunction,
+    livepatch_name,
     modinfo,
     note_of,
     read_function_table,
@@ -76,7 +76,7 @@ def check_module(
     functions, faults = read_function_table(module)
     tables = read_tables(module)
     bound = as_livepatch(module, tables, arch)
-    code = Code(bound, arch)
+    code = DecodedCode(bound, arch)
     return in_order(
         [
             *check_identity(bound, arch, functions, facts),
@@ -116,7 +116,7 @@ def check_module(
 
 def _stripped(module: ModuleFile) -> Iterator[Finding]:
     """The one finding of a module that a program took apart: it has livepatch symbols, and no livepatch relocations."""
-    named = [s.name for s in module.symbols if KLP_NAME.fullmatch(s.name)]
+    named = [s.name for s in module.symbols if livepatch_name(s.name)]
     if named and not any(s.name.startswith(KLP_RELOCATIONS) for s in module.sections):
         fact = f"there are {len(named)} livepatch symbols and no livepatch relocations: the module was stripped"
         yield finding("V60-stripped", named[0], fact)
@@ -128,8 +128,8 @@ def check_proof(
     """The note's digests and a proof record against what the module replaces and is bound to. What the kernel does not
     have is found by other checks."""
     note = note_of(module)
-    matches = [KLP_NAME.fullmatch(s.name) for s in module.symbols if s.shndx == SHN_LIVEPATCH]
-    wanted = {(m[1], m[2], int(m[3])) for m in matches if m is not None}
+    names = (livepatch_name(s.name) for s in module.symbols if s.shndx == SHN_LIVEPATCH)
+    wanted = {name for name in names if name is not None}
     replaced = located([(f.object, f.name, f.sympos) for f in functions], arch, facts)
     bound = located(wanted, arch, facts)
     if note is not None:
@@ -145,7 +145,7 @@ def _literals(module: ModuleFile) -> frozenset[str]:
 
 
 def _check_literals(
-    module: ModuleFile, arch: Arch, facts: KernelFacts, code: Code, record: ProofRecord | None
+    module: ModuleFile, arch: Arch, facts: KernelFacts, code: DecodedCode, record: ProofRecord | None
 ) -> Iterator[Finding]:
     note = note_of(module)
     if note is not None:

@@ -31,6 +31,7 @@ from kgbuild.verification.reading.reader import (
     ModuleSection,
     Reloc,
 )
+from kgbuild.verification.reading.statements import livepatch_object
 
 # Looked up by exact name, beside the architecture's special sections that are (`SpecialSection.looked_up`).
 LOOKED_UP = (
@@ -208,7 +209,7 @@ def _check_row(
             yield finding("V16-reloc-symbol", place, f"{symbol.name} is relocated by {section.name}")
     elif symbol.shndx != SHN_LIVEPATCH:
         yield finding("V16-reloc-symbol", place, f"{symbol.name or 'a section'} is relocated by {section.name}")
-    elif owner == VMLINUX and not symbol.name.startswith(f"{KLP_SYMBOL}{VMLINUX}."):
+    elif owner == VMLINUX and livepatch_object(symbol.name) != VMLINUX:
         # what a module's section may name is checked in verification/modules.py
         yield finding("V16-reloc-symbol", place, f"{symbol.name} is of another object than {section.name}")
 
@@ -226,7 +227,7 @@ def _check_overlap(target: ModuleSection, by_offset: dict[int, list[Reloc]], arc
 # -- special sections and code -----------------------------------------------------------------------------------
 
 
-def check_code(module: ModuleFile, arch: Arch, code: Code) -> Iterator[Finding]:
+def check_code(module: ModuleFile, arch: Arch, code: DecodedCode) -> Iterator[Finding]:
     """Entries of special sections, the instructions they lead to, and sites that no entry names."""
     for section in module.sections[1:]:
         spec = arch.special.get(section.name)
@@ -245,7 +246,7 @@ def check_code(module: ModuleFile, arch: Arch, code: Code) -> Iterator[Finding]:
 STATIC_CALLS = ".static_call_sites"
 
 
-class Code:
+class DecodedCode:
     """Instructions of the module's sections, decoded once, and the sites that entries have named."""
 
     def __init__(self, module: ModuleFile, arch: Arch) -> None:
@@ -408,7 +409,7 @@ class Code:
         for offset, rows in self.module.targets.get(section.index, {}).items():
             symbol = self.module.symbol_of(rows[0])
             name = _plain(symbol.name) if symbol is not None else ""
-            if symbol is not None and name != symbol.name and not symbol.name.startswith(f"{KLP_SYMBOL}{VMLINUX}."):
+            if symbol is not None and name != symbol.name and livepatch_object(symbol.name) != VMLINUX:
                 continue  # a module's static call: the site can't be listed (V27), its trampoline does the work
             for special, site in self.arch.sites.items():
                 if not site.complete or not name.startswith(site.to):

@@ -16,7 +16,7 @@ from functools import cached_property
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.kernel.module_loader import PAGE, PER_CPU, PER_CPU_BYTES, READ_WITH_THE_MODULE, row_of
 from kgbuild.model import Finding, SectionOffset
-from kgbuild.module_abi import CALLBACKS, FUNCTIONS, INITIAL, KLP_SYMBOL, LATE, OBJECTS, PATCH, InitialKind
+from kgbuild.module_abi import CALLBACKS, FUNCTIONS, INITIAL, LATE, OBJECTS, PATCH, InitialKind
 from kgbuild.verification.reading.reader import (
     SHN_LIVEPATCH,
     SHT_RELA,
@@ -26,6 +26,7 @@ from kgbuild.verification.reading.reader import (
     ModuleSection,
     ModuleSymbol,
 )
+from kgbuild.verification.reading.statements import livepatch_object
 
 VMLINUX = "vmlinux"
 KEPT = frozenset(InitialKind)
@@ -49,7 +50,7 @@ class Written:
 def check_data(module: ModuleFile, patched: Iterable[tuple[str, SectionOffset]]) -> Iterator[Finding]:
     """Every finding that concerns variables. `patched` holds for each function that the module replaces its object and
     the place of what replaces it. Livepatch symbols that the module looks up itself count as relocations."""
-    graph = _Graph(module)
+    graph = _ReferenceGraph(module)
     yield from _check_memory(module)
     yield from _check_late(module)
     yield from _check_parameters(graph)
@@ -89,9 +90,9 @@ def _late(module: ModuleFile, section: int, offset: int) -> str:
     """The module whose coming relocates a field, "" where none does."""
     for reloc in module.targets.get(section, {}).get(offset, ()):
         symbol = module.symbol_of(reloc)
-        if symbol is not None and symbol.shndx == SHN_LIVEPATCH and symbol.name.startswith(KLP_SYMBOL):
-            owner = symbol.name.removeprefix(KLP_SYMBOL).partition(".")[0]
-            if owner != VMLINUX:
+        if symbol is not None and symbol.shndx == SHN_LIVEPATCH:
+            owner = livepatch_object(symbol.name)
+            if owner not in ("", VMLINUX):
                 return owner
     return ""
 
@@ -112,7 +113,7 @@ def _check_late(module: ModuleFile) -> Iterator[Finding]:
 # -- what leads to what ----------------------------------------------------------------------------------------------
 
 
-class _Graph:
+class _ReferenceGraph:
     """The functions and variables of a module, and what each refers to."""
 
     def __init__(self, module: ModuleFile) -> None:
@@ -171,7 +172,7 @@ class _Graph:
         return seen
 
 
-def _check_parameters(graph: _Graph) -> Iterator[Finding]:
+def _check_parameters(graph: _ReferenceGraph) -> Iterator[Finding]:
     """A parameter is shown and set at any time, whether or not a target module is there."""
     module = graph.module
     section = module.section(PARAMETERS)
@@ -235,7 +236,7 @@ def _text(module: ModuleFile, section: int, offset: int) -> str | None:
     return place[0].data[place[1] :].split(b"\0")[0].decode("utf-8", "replace") if place is not None else None
 
 
-def _roots(graph: _Graph, patched: list[tuple[str, SectionOffset]]) -> dict[str, list[ModuleSymbol]]:
+def _roots(graph: _ReferenceGraph, patched: list[tuple[str, SectionOffset]]) -> dict[str, list[ModuleSymbol]]:
     """Functions of the module by the object that they are for: what is replaced, and callbacks."""
     module = graph.module
     out: dict[str, list[ModuleSymbol]] = {}
@@ -255,7 +256,9 @@ def _roots(graph: _Graph, patched: list[tuple[str, SectionOffset]]) -> dict[str,
     return out
 
 
-def _check_lifetime(graph: _Graph, patched: list[tuple[str, SectionOffset]], rows: list[Written]) -> Iterator[Finding]:
+def _check_lifetime(
+    graph: _ReferenceGraph, patched: list[tuple[str, SectionOffset]], rows: list[Written]
+) -> Iterator[Finding]:
     """A variable that only functions of target modules lead to has a row for one of these, over all its bytes."""
     module = graph.module
     roots = _roots(graph, patched)

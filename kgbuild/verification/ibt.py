@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 
 from kgbuild.arch.base import Arch, Instruction
 from kgbuild.diagnostics.module_findings import finding
-from kgbuild.model import Finding
-from kgbuild.module_abi import CONSTANTS, FUNCTIONS, KLP_SYMBOL, RESOLVE_SECTION
+from kgbuild.model import VMLINUX, Finding
+from kgbuild.module_abi import CONSTANTS, FUNCTIONS, RESOLVE_SECTION
 from kgbuild.verification.reading.reader import (
     SHN_LIVEPATCH,
     SHN_UNDEF,
@@ -24,11 +24,11 @@ from kgbuild.verification.reading.reader import (
     ModuleSymbol,
     Reloc,
 )
+from kgbuild.verification.reading.statements import livepatch_object
 
 # Static calls of the module's own: the kernel writes into the trampoline, and nothing branches to it indirectly.
 TRAMPOLINE = "__SCT__"
 CALLS = ".call_sites"
-_OF_VMLINUX = f"{KLP_SYMBOL}vmlinux."
 # Tables through which nothing branches: ftrace sets the instruction pointer itself.
 _NO_POINTERS = frozenset({"__patchable_function_entries", RESOLVE_SECTION})
 
@@ -59,7 +59,7 @@ def check_constants(module: ModuleFile, arch: Arch) -> Iterator[Finding]:
             else:
                 listed.add((place[0].index, place[1]))
             source = module.symbol_of(value) if value is not None else None
-            if source is None or not source.name.startswith(_OF_VMLINUX):
+            if source is None or livepatch_object(source.name) != VMLINUX:
                 yield finding("V31-constant", where, "is not bound to a variable of vmlinux")
     for section in module.sections[1:]:
         if section.executable and section.type != SHT_NOBITS:
@@ -85,7 +85,7 @@ def check_counted_calls(module: ModuleFile, decoded: Decoded) -> Iterator[Findin
             call = decoded(place[0]).get(place[1]) if place is not None else None
             reloc = module.at(place[0].index, call.field_offset) if place is not None and call is not None else None
             symbol = module.symbol_of(reloc) if reloc is not None else None
-            if symbol is not None and symbol.shndx == SHN_LIVEPATCH and not symbol.name.startswith(_OF_VMLINUX):
+            if symbol is not None and symbol.shndx == SHN_LIVEPATCH and livepatch_object(symbol.name) != VMLINUX:
                 yield finding("V27-late-special", f"{CALLS}, entry {offset // 4}", f"is a call of {symbol.name}")
 
 

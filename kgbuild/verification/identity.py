@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ from kgbuild.module_abi import (
     NOTE_SECTION,
     NOTES,
     NOTES_BOUNDS,
+    NUMBER,
 )
 from kgbuild.proof.record import SymbolKey
 from kgbuild.verification.kallsyms import (
@@ -68,7 +68,7 @@ def check_identity(
     if built_for is None or built_for.hex() != facts.build_id:
         text = built_for.hex() if built_for is not None else "missing"
         yield finding(code, BUILD_ID, f"is {text or 'empty'}, the kernel's build-id is {facts.build_id}")
-    if size is None or built_for is None or size != struct.pack("<I", len(built_for)):
+    if size is None or built_for is None or size != NUMBER.pack(len(built_for)):
         yield finding(code, BUILD_ID_SIZE, f"is missing or not the length of {BUILD_ID}")
     for symbol in module.global_symbols.get(NOTES, ())[:1]:
         for offset, wanted in zip((0, 8), NOTES_BOUNDS, strict=True):

@@ -8,7 +8,6 @@ must be a jump that a site completes. The kernel's bytes come from its own files
 
 from __future__ import annotations
 
-import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
-from kgbuild.module_abi import KLP_SYMBOL, RANGES, SITES, STUB, STUBS_SECTION, SYMBOLS, SYMBOLS_SIZE, Table
+from kgbuild.module_abi import KLP_SYMBOL, NUMBER, RANGES, SITES, STUB, STUBS_SECTION, SYMBOLS, SYMBOLS_SIZE, Table
 from kgbuild.proof.record import SymbolKey
 from kgbuild.verification.modules import VMLINUX, ShippedLookup
 from kgbuild.verification.reading.reader import (
@@ -80,7 +79,7 @@ def read_tables(module: ModuleFile) -> WrittenTables:
     faults += [finding(_CODE, table.symbol, "is missing") for table, raw in data.items() if raw is None]
     symbols, ranges, written = (data[table] or b"" for table in (SYMBOLS, RANGES, SITES))
     size = module.object_bytes(SYMBOLS_SIZE)
-    if size != struct.pack("<I", len(symbols)):
+    if size != NUMBER.pack(len(symbols)):
         faults.append(finding(_CODE, SYMBOLS_SIZE, f"is missing or not the length of {SYMBOLS.symbol}"))
     extents = [(RANGES.number(ranges, at, "offset"), RANGES.number(ranges, at, "size")) for at in RANGES.rows(ranges)]
     rows = []

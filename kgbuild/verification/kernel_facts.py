@@ -7,7 +7,6 @@ Symbols are looked up as the kernel does when it loads a live patch (klp_find_ob
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,20 +15,17 @@ from kgbuild.arch.base import Arch
 from kgbuild.elf.object import Symbol
 from kgbuild.kernel.exports import Export
 from kgbuild.model import VMLINUX
-from kgbuild.module_abi import (
-    KLP_SYMBOL,
-)
 from kgbuild.proof.record import BoundSymbol
 from kgbuild.verification.modules import ShippedLookup, no_modules
 from kgbuild.verification.proof import place_in_module, place_in_vmlinux
 from kgbuild.verification.reading.reader import (
     STT_FUNC,
 )
+from kgbuild.verification.reading.statements import livepatch_name
 from kgbuild.verification.wrapper import Compile, ModuleStruct, no_wrapper
 
 # MODULE_NAME_LEN less the NUL; klp_resolve_symbols reads at most so many characters
 MAX_OBJECT = 55
-KLP_NAME = re.compile(re.escape(KLP_SYMBOL) + r"([^.]+)\.([^,]+),(\d+)")
 
 
 class ImageReader(Protocol):
@@ -90,16 +86,16 @@ def in_init_memory(image: ImageReader, symbol: Symbol) -> bool:
 
 def outside(name: str, facts: KernelFacts) -> tuple[int, bool] | None:
     """Bytes of a symbol outside the module, and whether it is a function; None where that is not known."""
-    match = KLP_NAME.fullmatch(name)
-    if match is None:
+    livepatch = livepatch_name(name)
+    if livepatch is None:
         found = [s for s in facts.image.named(name) if not s.is_local]
         symbol = found[0] if len(found) == 1 else None
-    elif match[1] != VMLINUX:
-        shipped = facts.modules(match[1])
-        own = shipped.locate(match[2], int(match[3]))[0] if shipped is not None else None
+    elif livepatch.object != VMLINUX:
+        shipped = facts.modules(livepatch.object)
+        own = shipped.locate(livepatch.name, livepatch.sympos)[0] if shipped is not None else None
         return (own.size, own.type == STT_FUNC) if own is not None else None
     else:
-        symbol, _ = locate_symbol(facts.image, match[2], int(match[3]))
+        symbol, _ = locate_symbol(facts.image, livepatch.name, livepatch.sympos)
     return (symbol.size, symbol.is_function) if symbol is not None else None
 
 

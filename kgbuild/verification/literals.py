@@ -19,7 +19,7 @@ from kgbuild.elf.object import Symbol
 from kgbuild.model import Finding
 from kgbuild.module_abi import NOTE_SECTION
 from kgbuild.proof.record import Constant, ProofRecord
-from kgbuild.verification.code import Code
+from kgbuild.verification.code import DecodedCode
 from kgbuild.verification.reading.reader import SHN_UNDEF, ModuleFile, ModuleSection, Reloc
 
 _CODE, _RECORD_CODE = "V35-literal", "V29-proof-binding"
@@ -52,7 +52,12 @@ def noted_literals(note: Mapping[str, Any]) -> list[Constant] | None:
 
 
 def check_literals(
-    module: ModuleFile, note: Mapping[str, Any], record: ProofRecord | None, arch: Arch, image: LiteralImage, code: Code
+    module: ModuleFile,
+    note: Mapping[str, Any],
+    record: ProofRecord | None,
+    arch: Arch,
+    image: LiteralImage,
+    code: DecodedCode,
 ) -> Iterator[Finding]:
     """The note's constants against the kernel's bytes, the module's references, and a proof record."""
     noted = noted_literals(note)
@@ -94,7 +99,7 @@ def check_literals(
 
 
 def _references(
-    module: ModuleFile, symbols: set[str], arch: Arch, image: LiteralImage, code: Code
+    module: ModuleFile, symbols: set[str], arch: Arch, image: LiteralImage, code: DecodedCode
 ) -> Iterator[tuple[str, str, int]]:
     """References to some exports that lead out of them: symbol, place in the module, address that is meant."""
     extents = {}
@@ -120,7 +125,7 @@ def _references(
                 yield symbol.name, place, meant
 
 
-def _ends(section: ModuleSection, code: Code) -> dict[int, int]:
+def _ends(section: ModuleSection, code: DecodedCode) -> dict[int, int]:
     """By offset of a PC-relative field, how far behind it its instruction ends."""
     return {i.field_offset: i.offset + i.length - i.field_offset for i in code.instructions(section).values()}
 

@@ -9,7 +9,6 @@ table; later it is the core table, without what was in init memory. A position h
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ from functools import cached_property
 from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
-from kgbuild.module_abi import KLP_RELOCATIONS, KLP_SYMBOL, NOTE_SECTION
+from kgbuild.module_abi import KLP_RELOCATIONS, NOTE_SECTION
 from kgbuild.verification.reading.reader import (
     SHN_LORESERVE,
     SHN_UNDEF,
@@ -27,11 +26,11 @@ from kgbuild.verification.reading.reader import (
     ModuleFile,
     ModuleSymbol,
 )
+from kgbuild.verification.reading.statements import livepatch_object
 
 VMLINUX = "vmlinux"
 _NT_GNU_BUILD_ID = 3
 LATE_SECTION = re.compile(re.escape(KLP_RELOCATIONS) + r"([^.]{1,55})\.(.+)")
-_LATE_SYMBOL = re.compile(re.escape(KLP_SYMBOL) + r"([^.]+)\..+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +48,7 @@ class Shipped:
         data = section.data if section is not None else b""
         if len(data) < 16:
             return ""
-        name_size, size, kind = struct.unpack_from("<III", data)
+        name_size, size, kind = self.file.unpack("III", data)
         start = 12 + (name_size + 3 & ~3)
         return data[start : start + size].hex() if kind == _NT_GNU_BUILD_ID else ""
 
@@ -175,9 +174,9 @@ def _check_sections(module: ModuleFile, arch: Arch, patched: set[str], modules: 
         strangers = set()
         for row in module.relocs.get(section.index, ()):
             symbol = module.symbol_of(row)
-            named = _LATE_SYMBOL.fullmatch(symbol.name) if symbol is not None else None
-            if named is not None and named[1] != owner and named[1] not in needed:
-                strangers.add((named[1], named[0]))
+            named = livepatch_object(symbol.name) if symbol is not None else ""
+            if symbol is not None and named and named != owner and named not in needed:
+                strangers.add((named, symbol.name))
         for other, name in sorted(strangers):
             what = "vmlinux" if other == VMLINUX else f"{other}, which {owner} does not need"
             yield finding("V26-module-reference", section.name, f"names {name}, of {what}")

@@ -19,7 +19,7 @@ from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
 from kgbuild.module_abi import CONSTANTS, LATE, SITES
 from kgbuild.objects.symbol_kinds import PREFIXES
-from kgbuild.verification.code import Code
+from kgbuild.verification.code import DecodedCode
 from kgbuild.verification.modules import LATE_SECTION, VMLINUX
 from kgbuild.verification.reading.reader import (
     SHN_LIVEPATCH,
@@ -45,7 +45,7 @@ Outside = Callable[[str], tuple[int, bool] | None]
 def check_fields(
     module: ModuleFile,
     arch: Arch,
-    code: Code,
+    code: DecodedCode,
     outside: Outside,
     literals: frozenset[str],
     replacements: Sequence[tuple[int, int]],
@@ -70,7 +70,9 @@ def check_fields(
 
 
 class _Checker:
-    def __init__(self, module: ModuleFile, arch: Arch, code: Code, outside: Outside, literals: frozenset[str]) -> None:
+    def __init__(
+        self, module: ModuleFile, arch: Arch, code: DecodedCode, outside: Outside, literals: frozenset[str]
+    ) -> None:
         self.module, self.arch, self.code, self.outside, self.literals = module, arch, code, outside, literals
 
     # -- code ----------------------------------------------------------------------------------------------------

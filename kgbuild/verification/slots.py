@@ -17,7 +17,7 @@ from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
 from kgbuild.module_abi import MOVED, SITES, SLOT, SLOTS_SECTION, STUBS_SECTION
-from kgbuild.verification.code import Code
+from kgbuild.verification.code import DecodedCode
 from kgbuild.verification.kallsyms import WrittenTables
 from kgbuild.verification.reading.reader import STT_FUNC, ModuleFile, ModuleSection
 
@@ -42,7 +42,7 @@ class SlotEntry(NamedTuple):
         return f"{self.section.name}+{self.start:#x}"
 
 
-def check_slots(module: ModuleFile, tables: WrittenTables, arch: Arch, code: Code) -> Iterator[Finding]:
+def check_slots(module: ModuleFile, tables: WrittenTables, arch: Arch, code: DecodedCode) -> Iterator[Finding]:
     """Every fault of a module's slots; none where it has neither slots nor other sites."""
     slots = set()
     for site in tables.sites:
@@ -82,7 +82,7 @@ def _loads(module: ModuleFile, arch: Arch) -> dict[tuple[int, int], int]:
     return out
 
 
-def _is_load(module: ModuleFile, arch: Arch, code: Code, index: int, offset: int) -> bool:
+def _is_load(module: ModuleFile, arch: Arch, code: DecodedCode, index: int, offset: int) -> bool:
     section, reloc = module.sections[index], module.at(index, offset)
     if not section.executable or reloc is None or reloc.type != arch.per_field_pcrel32:
         return False
@@ -90,7 +90,7 @@ def _is_load(module: ModuleFile, arch: Arch, code: Code, index: int, offset: int
     return found is not None and arch.slot_code.is_load(section.data[found.offset : found.offset + found.length])
 
 
-def _check_moved(module: ModuleFile, arch: Arch, code: Code, loads: set[tuple[int, int]]) -> Iterator[Finding]:
+def _check_moved(module: ModuleFile, arch: Arch, code: DecodedCode, loads: set[tuple[int, int]]) -> Iterator[Finding]:
     rows: list[SlotEntry] = []
     for section in module.by_name.get(MOVED.section, ()):
         for base in MOVED.rows(section.data):
@@ -108,7 +108,7 @@ def _check_moved(module: ModuleFile, arch: Arch, code: Code, loads: set[tuple[in
                 rows.append(SlotEntry(start[0], start[1], length, to[1], size))
         if len(section.data) % MOVED.size:
             yield finding(_CODE, MOVED.section, f"{section.size} bytes are no whole number of rows")
-    unwind = _Unwind(module, arch)
+    unwind = _UnwindEntries(module, arch)
     for row in rows:
         yield from _check_row(module, arch, row, loads)
         yield from _check_unwinding(arch, row, unwind)
@@ -133,7 +133,7 @@ def _check_row(module: ModuleFile, arch: Arch, row: SlotEntry, loads: set[tuple[
         yield finding(_CODE, row.where, f"was moved to +{row.to:#x}, which is outside its function")
 
 
-def _check_entered(module: ModuleFile, arch: Arch, rows: list[SlotEntry], code: Code) -> Iterator[Finding]:
+def _check_entered(module: ModuleFile, arch: Arch, rows: list[SlotEntry], code: DecodedCode) -> Iterator[Finding]:
     """Nothing but the jump that replaces it leads into what was moved, nothing into the middle of that jump, and no
     entry of a table is about the instruction."""
     for section in {row.section.index: row.section for row in rows}.values():
@@ -147,7 +147,7 @@ def _check_entered(module: ModuleFile, arch: Arch, rows: list[SlotEntry], code: 
 
 
 def _references(
-    module: ModuleFile, arch: Arch, code: Code, section: ModuleSection
+    module: ModuleFile, arch: Arch, code: DecodedCode, section: ModuleSection
 ) -> Iterator[tuple[int, str, int | None]]:
     """Places of a section that branches and relocations lead to: (offset, from where, offset of the branch; _OWNER
     where an entry of a special section is about the instruction there)."""
@@ -172,7 +172,7 @@ def _references(
 
 
 def _check_unlisted(
-    module: ModuleFile, arch: Arch, rows: list[SlotEntry], code: Code, loads: set[tuple[int, int]]
+    module: ModuleFile, arch: Arch, rows: list[SlotEntry], code: DecodedCode, loads: set[tuple[int, int]]
 ) -> Iterator[Finding]:
     """Every jump to code that loads a slot and comes back right behind the jump is listed."""
     known = {(row.section.index, row.start) for row in rows}
@@ -200,7 +200,7 @@ def _check_unlisted(
                 )
 
 
-class _Unwind:
+class _UnwindEntries:
     """The unwind entries of a module by section and offset."""
 
     def __init__(self, module: ModuleFile, arch: Arch) -> None:
@@ -223,7 +223,7 @@ class _Unwind:
         return entries[found][2] if found >= 0 else None
 
 
-def _check_unwinding(arch: Arch, row: SlotEntry, unwind: _Unwind) -> Iterator[Finding]:
+def _check_unwinding(arch: Arch, row: SlotEntry, unwind: _UnwindEntries) -> Iterator[Finding]:
     state = unwind.at(row.section, row.start)
     if state is None:
         return

@@ -7,7 +7,6 @@ kernel/livepatch/core.c of 6.1) and Documentation/livepatch/module-elf-format.rs
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 
 from kgbuild.arch.base import Arch
@@ -16,10 +15,9 @@ from kgbuild.model import VMLINUX, Finding
 from kgbuild.module_abi import (
     KLP_SYMBOL,
 )
-from kgbuild.verification.code import Code
+from kgbuild.verification.code import DecodedCode
 from kgbuild.verification.ibt import check_pointers, module_without_landing
 from kgbuild.verification.kernel_facts import (
-    KLP_NAME,
     MAX_OBJECT,
     KernelFacts,
     in_init_memory,
@@ -39,10 +37,11 @@ from kgbuild.verification.reading.reader import (
 )
 from kgbuild.verification.reading.statements import (
     PatchedFunction,
+    livepatch_name,
     modinfo,
 )
 
-VERSION_ENTRY = struct.Struct("<Q56s")
+VERSION_ENTRY, VERSION_SIZE = "Q56s", 64
 
 
 def _undefined(module: ModuleFile) -> list[ModuleSymbol]:
@@ -54,10 +53,11 @@ def check_imports(module: ModuleFile, facts: KernelFacts) -> Iterator[Finding]:
     versions: dict[str, int] = {}
     section = module.section("__versions")
     data = section.data if section is not None else b""
-    if len(data) % VERSION_ENTRY.size:
-        yield finding("V5-crc", "__versions", f"{len(data)} bytes are no whole number of {VERSION_ENTRY.size}")
-    whole = len(data) // VERSION_ENTRY.size * VERSION_ENTRY.size
-    for crc, raw in VERSION_ENTRY.iter_unpack(data[:whole]):
+    if len(data) % VERSION_SIZE:
+        yield finding("V5-crc", "__versions", f"{len(data)} bytes are no whole number of {VERSION_SIZE}")
+    whole = len(data) // VERSION_SIZE * VERSION_SIZE
+    for at in range(0, whole, VERSION_SIZE):
+        crc, raw = module.unpack(VERSION_ENTRY, data, at)
         name = raw.split(b"\0")[0].decode("utf-8", "replace")
         if name in versions:
             yield finding("V5-crc", "__versions", f"names {name} twice")
@@ -92,12 +92,12 @@ def check_livepatch_symbols(module: ModuleFile, facts: KernelFacts) -> Iterator[
         if not (named and marked):
             fact = "is not SHN_LIVEPATCH" if named else "is SHN_LIVEPATCH, but not named .klp.sym.*"
             yield finding("V8-livepatch-symbol", symbol.name or f"symbol {symbol.index}", fact)
-        match = KLP_NAME.fullmatch(symbol.name)
-        if match is None:
+        livepatch = livepatch_name(symbol.name)
+        if livepatch is None:
             if named:
                 yield finding("V8-livepatch-symbol", symbol.name, "is not of the form .klp.sym.OBJECT.NAME,POSITION")
             continue
-        object_name, name, sympos = match.group(1), match.group(2), int(match.group(3))
+        object_name, name, sympos = livepatch
         if len(object_name) > MAX_OBJECT or len(name) >= facts.name_length:
             fact = f"has parts of {len(object_name)} and {len(name)} characters; the kernel reads "
             yield finding("V24-name-length", symbol.name, f"{fact}{MAX_OBJECT} and {facts.name_length - 1}")
@@ -179,7 +179,7 @@ def check_symbols(module: ModuleFile, facts: KernelFacts) -> Iterator[Finding]:
         yield finding("V25-this-module", ".gnu.linkonce.this_module", fact)
 
 
-def check_code_pointers(module: ModuleFile, arch: Arch, code: Code, facts: KernelFacts) -> Iterator[Finding]:
+def check_code_pointers(module: ModuleFile, arch: Arch, code: DecodedCode, facts: KernelFacts) -> Iterator[Finding]:
     """Every pointer that the module takes: an indirect branch must be able to go there (IBT)."""
     return check_pointers(
         module, arch, code.instructions, lambda name, export: _why_no_landing(name, export, arch, facts)
@@ -188,17 +188,21 @@ def check_code_pointers(module: ModuleFile, arch: Arch, code: Code, facts: Kerne
 
 def _why_no_landing(name: str, export: bool, arch: Arch, facts: KernelFacts) -> str:
     """What is wrong with a pointer to a symbol outside the module, "" where nothing is."""
-    match = KLP_NAME.fullmatch(name)
-    if not export and match is not None and match[1] != VMLINUX:
-        shipped = facts.modules(match[1])
-        found = shipped.locate(match[2], int(match[3]))[0] if shipped is not None else None
+    livepatch = livepatch_name(name)
+    if not export and livepatch is not None and livepatch.object != VMLINUX:
+        shipped = facts.modules(livepatch.object)
+        found = shipped.locate(livepatch.name, livepatch.sympos)[0] if shipped is not None else None
         bad = shipped is not None and found is not None and module_without_landing(shipped.file, found, arch)
-        return f"takes the address of {match[2]} of {match[1]}, where an indirect branch may not go" if bad else ""
-    plain = name if export or match is None else match[2]
+        return (
+            f"takes the address of {livepatch.name} of {livepatch.object}, where an indirect branch may not go"
+            if bad
+            else ""
+        )
+    plain = name if export or livepatch is None else livepatch.name
     if export:
         symbols = [s for s in facts.image.named(plain) if not s.is_local]
     else:
-        located = locate_symbol(facts.image, plain, int(match[3]) if match is not None else 0)[0]
+        located = locate_symbol(facts.image, plain, livepatch.sympos if livepatch is not None else 0)[0]
         symbols = [located] if located is not None else []
     for symbol in (s for s in symbols if s.is_function):
         if facts.image.read(symbol.value, len(arch.landing)) != arch.landing:

@@ -181,7 +181,7 @@ def use_config(rng: random.Random) -> str:
     return "fix"
 
 
-class _Tree:
+class _ReleaseTree:
     """A kernel's source of two files."""
 
     def __init__(self, text: bytes) -> None:
@@ -206,7 +206,7 @@ def use_fix(rng: random.Random) -> str:
     read_metadata([("x.mbox", mail)])
     patch = parse_patch("x.mbox", mail)
     text = broken(b"/* head */\nint a;\nint b;\nint e;\nint z;\n" * 3, rng)
-    decision = decide([patch], _Tree(text))
+    decision = decide([patch], _ReleaseTree(text))
     for file in patch.files:
         port_file(text, file, "x.c")
     return decision.state

@@ -15,7 +15,7 @@ from tests.support.booting.cases import HERE, KERNEL_NAME, NEWER_NAME, make_gues
 from tests.support.hazards.lab import build_modules
 
 # What takes long or fetches much: make test-all
-LONG = ["test_suite_boots.py", "test_suite_hazards.py", "test_other_host.py"]
+LONG = ["test_suite_boots.py", "test_suite_hazards.py", "test_other_host.py", "test_release_list.py"]
 collect_ignore = [] if os.environ.get("KGBUILD_TEST_SUITES") else LONG
 
 

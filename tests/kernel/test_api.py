@@ -47,7 +47,7 @@ def test_side_by_side_as_one_after_the_other(kernel_name: str) -> None:
     jsonschema.validate(alone.to_json(), SCHEMA)
 
 
-class _Stops(kgbuild.SilentObserver):
+class _StopsWhenProven(kgbuild.SilentObserver):
     def reached(self, event: object) -> None:
         if isinstance(event, Proven):
             raise kgbuild.Cancelled("enough", remedy="go on without it")
@@ -56,7 +56,7 @@ class _Stops(kgbuild.SilentObserver):
 def test_a_run_that_is_stopped_can_be_run_again(kernel_name: str) -> None:
     options = kgbuild.Options(offline=True)
     with pytest.raises(kgbuild.Cancelled):
-        kgbuild.impact([PATCH], kernel_name, options=options, observer=_Stops())
+        kgbuild.impact([PATCH], kernel_name, options=options, observer=_StopsWhenProven())
     found = kgbuild.impact([PATCH], kernel_name, options=options)
     assert not found.refusals
     assert [row["function"] for row in found.to_json()["changed"]] == ["version_proc_show"]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The same cases with each back end, in one guest: they behave alike. And a module with the back end kallsyms that does
-not find what it was made for is refused, and changes nothing."""
+"""Cases of one list with each back end, in one guest: they behave alike. And a module with the back end kallsyms that
+does not find what it was made for is refused, and changes nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.booting.booted import SCHEMA
 from tests.support.booting.cases import (
     HERE,
     Built,
-    Case,
+    KernelCase,
     build_cases,
     check_report,
     check_works,
@@ -43,12 +43,12 @@ NEWER_NAMES = ("proc-version", "crypto", "dcache", "pointers", "slots")
 KNOWN = {c.name: c for c in load_cases(HERE / "cases" / "newer.toml") + load_cases(HERE / "cases" / "cases.toml")}
 
 
-def _with_backend(case: Case, backend: str) -> Case:
+def _with_backend(case: KernelCase, backend: str) -> KernelCase:
     options = [*case.list("options"), "--backend", backend]
     return replace(case, name=f"{case.name}-{backend}", fields={**case.fields, "options": options})
 
 
-def _cases(names: Iterable[str]) -> list[Case]:
+def _cases(names: Iterable[str]) -> list[KernelCase]:
     return [_with_backend(KNOWN[name], backend) for name in names for backend in BACKENDS]
 
 
@@ -201,7 +201,7 @@ def rename(module: bytes, name: str, other: str) -> bytes:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_works(case: Case, built: dict[str, Built], booted: TestRun) -> None:
+def test_works(case: KernelCase, built: dict[str, Built], booted: TestRun) -> None:
     check_report(built[case.name], SCHEMA)
     backend = case.name.rpartition("-")[2]
     assert built[case.name].report["backend"] == backend
@@ -210,7 +210,7 @@ def test_works(case: Case, built: dict[str, Built], booted: TestRun) -> None:
 
 
 @pytest.mark.parametrize("case", NEWER_CASES, ids=lambda c: c.name)
-def test_works_on_a_newer_kernel(case: Case, newer_built: dict[str, Built], newer_booted: TestRun) -> None:
+def test_works_on_a_newer_kernel(case: KernelCase, newer_built: dict[str, Built], newer_booted: TestRun) -> None:
     check_report(newer_built[case.name], SCHEMA)
     check_works(newer_built[case.name], newer_booted)
 
@@ -223,7 +223,7 @@ def test_the_guests_as_a_whole(booted: TestRun, newer_booted: TestRun) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_they_behave_alike(name: str, built: dict[str, Built], booted: TestRun) -> None:
-    """The same phases, the same commands, the same results."""
+    """Each back end gives equal phases, commands and results."""
     seen = []
     for backend in BACKENDS:
         phases = booted.of(built[f"{name}-{backend}"].report["module"]["name"])

@@ -9,14 +9,14 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from tests.support.booting.cases import HERE, Case, kgbuild, load_cases
+from tests.support.booting.cases import HERE, KernelCase, kgbuild, load_cases
 
 SCHEMA = json.loads((HERE.parent.parent / "docs" / "schema" / "report-1.json").read_text())
 CASES = load_cases(HERE / "bad" / "bad.toml")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_refused(case: Case, kernel_name: str, tmp_path: Path) -> None:
+def test_refused(case: KernelCase, kernel_name: str, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     patches = [HERE / "bad" / p for p in case.list("patches") or [f"{case.name}.patch"]]
     words = [*patches, "--kernel", kernel_name, "-o", tmp_path / "livepatch-bad.ko", "--report", report]

@@ -16,7 +16,7 @@ from kgbuild.diagnostics.warnings import NMI, NOINSTR, STACK, UNSEEN
 from kgbuild.elf.read import read
 from kgbuild.host.index.queries import Index
 from kgbuild.host.index.store import load_index
-from kgbuild.host.kernels.kbuild import load_unit_commands
+from kgbuild.host.kernels.unit_listing import read_units
 from kgbuild.livepatch.consistency import Consistency, thread_functions
 from kgbuild.livepatch.foreign_patches import read_other
 from kgbuild.model import Kernel
@@ -122,7 +122,7 @@ def test_impact_and_build_say_it(kernel: Kernel, index: Index, tmp_path: Path) -
 )
 def test_the_kernels_own_samples(kernel: Kernel, tmp_path: Path, sample: str, expected: list[tuple[str, str]]) -> None:
     """Modules in plain C, compiled as this kernel compiles modules."""
-    (command,) = load_unit_commands(kernel, ["net/key/af_key.c"])["net/key/af_key.c"]
+    (command,) = read_units(kernel, ["net/key/af_key.c"])["net/key/af_key.c"]
     source = kernel.source / "samples" / "livepatch" / f"{sample}.c"
     out = tmp_path / "sample.o"
     argv = [w.replace("{src}", str(kernel.source)).replace("af_key", sample.replace("-", "_")) for w in command.argv]

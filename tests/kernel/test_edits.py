@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from kgbuild.host.compile.compile import compile_units
-from kgbuild.host.kernels.kbuild import load_unit_commands
+from kgbuild.host.kernels.unit_listing import read_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
@@ -32,7 +32,7 @@ UNITS = (
 
 @pytest.fixture(scope="module")
 def editors(kernel: Kernel) -> dict[str, Editor]:
-    commands = load_unit_commands(kernel, UNITS)
+    commands = read_units(kernel, UNITS)
     units = [commands[source][0] for source in UNITS]
     done = compile_units(kernel, units, {}, Cache(), SilentProgress(), 2)
     return {c.unit.source: Editor(c.orig) for c in done}

@@ -14,7 +14,7 @@ from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel
 from kgbuild.progress import SilentProgress
 from tests.support.booting.booted import SCHEMA, test_report, test_the_guest_as_a_whole, test_works  # noqa: F401
-from tests.support.booting.cases import HERE, Built, Case, Ran, kgbuild, load_cases
+from tests.support.booting.cases import HERE, Built, KernelCase, Ran, kgbuild, load_cases
 
 ALL = load_cases(HERE / "ledger" / "ledger.toml")
 CASES = [c for c in ALL if not c.fields.get("exit")]
@@ -22,7 +22,7 @@ OTHERS = [c for c in ALL if c.fields.get("exit")]
 MODULE = "kgbuild_ledger"
 
 
-def run_case(case: Case, kernel_name: str, guest_modules: dict[str, Path], folder: Path) -> tuple[Ran, Built]:
+def run_case(case: KernelCase, kernel_name: str, guest_modules: dict[str, Path], folder: Path) -> tuple[Ran, Built]:
     """Build a case, whatever comes of it."""
     module, report, proof = (folder / f"{case.name}{end}" for end in (".ko", ".json", ".proof.json"))
     module = module.with_name(f"livepatch-{module.name}")
@@ -34,7 +34,7 @@ def run_case(case: Case, kernel_name: str, guest_modules: dict[str, Path], folde
     return ran, Built(case, module, said, ran.stdout + ran.stderr, proof)
 
 
-def check_said(case: Case, output: str) -> None:
+def check_said(case: KernelCase, output: str) -> None:
     for text in case.list("text"):
         assert text in output, output
     for text in case.list("silent"):
@@ -66,7 +66,7 @@ def booted(kernel: Kernel, built: dict[str, Built], guest_modules: dict[str, Pat
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_said(case: Case, built: dict[str, Built]) -> None:
+def test_said(case: KernelCase, built: dict[str, Built]) -> None:
     check_said(case, built[case.name].output)
     # each line that tells a user is in the report as well
     told = [d for unit in built[case.name].report["accounting"] for d in unit["differences"] if d["said"]]
@@ -75,7 +75,7 @@ def test_said(case: Case, built: dict[str, Built]) -> None:
 
 
 @pytest.mark.parametrize("case", OTHERS, ids=lambda c: c.name)
-def test_refused(case: Case, kernel_name: str, guest_modules: dict[str, Path], tmp_path: Path) -> None:
+def test_refused(case: KernelCase, kernel_name: str, guest_modules: dict[str, Path], tmp_path: Path) -> None:
     ran, made = run_case(case, kernel_name, guest_modules, tmp_path)
     assert ran.status == case.fields["exit"], made.output
     jsonschema.validate(made.report, SCHEMA)

@@ -16,7 +16,7 @@ import zstandard
 
 from kgbuild.elf.read import read
 from kgbuild.host.compile.compile import compile_units
-from kgbuild.host.kernels.kbuild import load_unit_commands
+from kgbuild.host.kernels.unit_listing import read_units
 from kgbuild.host.modules.files import index_modules, read_module_bytes
 from kgbuild.host.modules.images import ModuleImages
 from kgbuild.host.system.cache import Cache
@@ -28,7 +28,7 @@ from kgbuild.progress import SilentProgress
 from kgbuild.proof.parity import EXACT, compute_parity
 from kgbuild.verification.reading.reader import read_module as read_sections
 from tests.support.booting.booted import test_report, test_the_guest_as_a_whole  # noqa: F401
-from tests.support.booting.cases import HERE, Built, Case, build_cases, check_works, kgbuild, load_cases
+from tests.support.booting.cases import HERE, Built, KernelCase, build_cases, check_works, kgbuild, load_cases
 
 CASES = [c for c in load_cases(HERE / "cases" / "cases.toml") if c.list("targets")]
 
@@ -48,7 +48,7 @@ def booted(kernel: Kernel, built: dict[str, Built], guest_files: dict[str, bytes
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_works(case: Case, built: dict[str, Built], booted: TestRun) -> None:
+def test_works(case: KernelCase, built: dict[str, Built], booted: TestRun) -> None:
     check_works(built[case.name], booted)
     phases = booted.of(built[case.name].report["module"]["name"])
     absent = ", absent 4 times" if case.list("absent") else ""
@@ -81,7 +81,7 @@ def test_compressed_modules(suffix: str, kernel: Kernel, tmp_path: Path) -> None
     assert ours is not None and theirs is not None
     assert ours.build_id == theirs.build_id != ""
     assert ours.depends == theirs.depends
-    (unit,) = load_unit_commands(kernel, ["net/key/af_key.c"])["net/key/af_key.c"]
+    (unit,) = read_units(kernel, ["net/key/af_key.c"])["net/key/af_key.c"]
     text = {unit.source: (kernel.source / unit.source).read_bytes()}
     (compiled,) = compile_units(kernel, [unit], text, Cache(), SilentProgress())
     proof = compute_parity(View(read(compiled.orig)), ours)

@@ -89,7 +89,7 @@ def test_a_change_within_a_function_would_be_taken_back(maker: Maker, patches: l
 
 
 def test_a_later_patch_with_the_older_change_is_built(maker: Maker, tmp_path: Path) -> None:
-    """The same patch again, and the same change in another file, of which only the source tells."""
+    """A patch given again, and its change in another file, of which only the source tells."""
     ran, said = maker.build("third", ["first", "third"], "--on-top-of", maker.made["first"])
     assert ran.status == 0, ran.stderr
     assert said["warnings"] == ["livepatch_first has callbacks; they do not run when it is replaced"]

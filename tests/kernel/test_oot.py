@@ -242,7 +242,7 @@ def twice(tree: Tree, folder: Path) -> list[Path | str]:
 
 
 def other_source(tree: Tree, folder: Path) -> list[Path | str]:
-    """The same names, and another text than the .ko was made of."""
+    """Files of the names that the .ko was made of, with another text."""
     source = folder / "other"
     shutil.copytree(tree.source, source)
     helper = source / "sub" / "pair_helper.c"

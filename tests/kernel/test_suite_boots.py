@@ -17,7 +17,7 @@ from tests.support.booting.cases import (
     HERE,
     WANTED,
     Built,
-    Case,
+    KernelCase,
     build_cases,
     check_report,
     check_works,
@@ -28,7 +28,7 @@ from tests.support.booting.cases import (
 FILES = ("cases/cases.toml", "features/features.toml", "cases/newer.toml", "cases/suites.toml")
 
 
-def filled(case: Case, known: dict[str, Case]) -> Case:
+def filled(case: KernelCase, known: dict[str, KernelCase]) -> KernelCase:
     """A case with the fields of the one that it is `like`, in which the module has another name."""
     if "like" not in case.fields:
         return case
@@ -40,7 +40,7 @@ def filled(case: Case, known: dict[str, Case]) -> Case:
     return replace(case, fields={**like, **case.fields})
 
 
-KNOWN: dict[str, Case] = {}
+KNOWN: dict[str, KernelCase] = {}
 for _case in [one for file in FILES for one in load_cases(HERE / file)]:
     KNOWN[_case.name] = filled(_case, KNOWN)
 # name of the kernel -> its cases. A name with -kallsyms is that case with the other back end.
@@ -84,7 +84,7 @@ class Suite:
     booted: TestRun
 
 
-def case_of(name: str) -> Case:
+def case_of(name: str) -> KernelCase:
     plain = name.removesuffix("-kallsyms")
     case = KNOWN[plain]
     if plain == name:

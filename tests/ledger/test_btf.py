@@ -119,7 +119,7 @@ def test_a_set_without_flags_is_of_names_alone() -> None:
 
 
 def test_types_that_cannot_be_read() -> None:
-    """Cut in the middle, they are refused rather than passed over."""
+    """Cut in the middle, they are refused rather than ignored."""
     obj = compile_text(IDS + SIZED % "len", *pair_flags(("-g", "-gbtf")))
     section = read_relocatable(obj, "x.o").section_named(".BTF")
     assert section is not None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Objects edited at random: each edit is in the ledger, and none is passed over. tests/kernel/test_edits.py does the
+"""Objects edited at random: each edit is in the ledger, none is missed. tests/kernel/test_edits.py does the
 same with units of a real kernel."""
 
 from __future__ import annotations

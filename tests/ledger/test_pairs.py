@@ -13,7 +13,7 @@ from tests.support.ledger.pairs import CHANGED, K30, NOTHING, answer, outcome, t
 
 
 @dataclass(frozen=True)
-class Pair:
+class EditedPair:
     """`before` and `after` are the two texts. `ends` is what comes of it: NOTHING, CHANGED, or codes of refusals;
     `said` is part of a line that tells a user; `kind` and `section` are those of one difference that must be there,
     `claim` what becomes of that; `counts` are functions that count as changed by it, though it is refused."""
@@ -74,7 +74,7 @@ static long OURS left_of(long x) { asm volatile("" : "+r"(x)); return x * 3; }
 static long OURS right_of(long x) { asm volatile("" : "+r"(x)); return x * 5; }
 """
 PAIRS = [
-    Pair(
+    EditedPair(
         "constants of two functions that were one",
         SWITCHES % 13,
         SWITCHES % 14,
@@ -83,7 +83,7 @@ PAIRS = [
         ".rodata",
         NO_EFFECT,
     ),
-    Pair(
+    EditedPair(
         "bytes of a function",
         "long f(long x) { return x + 1; }",
         "long f(long x) { return x + 2; }",
@@ -92,7 +92,7 @@ PAIRS = [
         ".text",
         "replaced",
     ),
-    Pair(
+    EditedPair(
         "a call of a function",
         "void a(void); void b(void); void f(void) { a(); }",
         "void a(void); void b(void); void f(void) { b(); }",
@@ -101,7 +101,7 @@ PAIRS = [
         ".text",
         "replaced",
     ),
-    Pair(
+    EditedPair(
         "a symbol that is needed anew",
         "void a(void); void f(void) { a(); }",
         "void a(void); void b(void); void f(void) { a(); b(); }",
@@ -110,7 +110,7 @@ PAIRS = [
         "",
         "bound",
     ),
-    Pair(
+    EditedPair(
         "a symbol that is not needed any more",
         "void a(void); void b(void); void f(void) { a(); b(); }",
         "void a(void); void f(void) { a(); }",
@@ -119,8 +119,8 @@ PAIRS = [
         "",
         NO_EFFECT,
     ),
-    Pair("a new function", "", "long g(long x) { return x; }", CHANGED, "came", ".text", "carried"),
-    Pair(
+    EditedPair("a new function", "", "long g(long x) { return x; }", CHANGED, "came", ".text", "carried"),
+    EditedPair(
         "a function that is gone",
         "static long used g(long x) { return x; }",
         "",
@@ -130,7 +130,7 @@ PAIRS = [
         NO_EFFECT,
         "g (.text): taken away",
     ),
-    Pair(
+    EditedPair(
         "a new variable",
         "long f(void) { return one; }",
         "int three = 3; long f(void) { return three; }",
@@ -139,8 +139,8 @@ PAIRS = [
         ".data",
         "carried",
     ),
-    Pair("a new variable that nobody uses", "", "int three = 3;", NOTHING, "came", ".data", NO_EFFECT),
-    Pair(
+    EditedPair("a new variable that nobody uses", "", "int three = 3;", NOTHING, "came", ".data", NO_EFFECT),
+    EditedPair(
         "a variable that is gone",
         "int three = 3; long f(void) { return three; }",
         "long f(void) { return one; }",
@@ -149,10 +149,10 @@ PAIRS = [
         ".data",
         NO_EFFECT,
     ),
-    Pair("an initial value", "int v = 3;", "int v = 4;", "K1-data", "content", ".data", "refused"),
-    Pair("a size", "int v[2] = {3};", "int v[3] = {3};", "K1-data", "size", ".data", "refused"),
-    Pair("a pointer in data", "int *v = &one;", "int *v = &two;", "K1-data", "reference", ".data", "refused"),
-    Pair(
+    EditedPair("an initial value", "int v = 3;", "int v = 4;", "K1-data", "content", ".data", "refused"),
+    EditedPair("a size", "int v[2] = {3};", "int v[3] = {3};", "K1-data", "size", ".data", "refused"),
+    EditedPair("a pointer in data", "int *v = &one;", "int *v = &two;", "K1-data", "reference", ".data", "refused"),
+    EditedPair(
         "a string",
         'const char *f(void) { return "left"; }',
         'const char *f(void) { return "right"; }',
@@ -161,7 +161,7 @@ PAIRS = [
         "strings of 1",
         "carried",
     ),
-    Pair(
+    EditedPair(
         "an alias of data that means another",
         DATA_ALIAS % "zero",
         DATA_ALIAS % "nought",
@@ -170,7 +170,7 @@ PAIRS = [
         ".bss",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "another name of data",
         "",
         'extern int cur __attribute__((alias("one")));',
@@ -179,7 +179,7 @@ PAIRS = [
         ".data",
         NO_EFFECT,
     ),
-    Pair(
+    EditedPair(
         "a name of data that is gone",
         'extern int cur __attribute__((alias("one")));',
         "",
@@ -188,7 +188,7 @@ PAIRS = [
         ".data",
         NO_EFFECT,
     ),
-    Pair(
+    EditedPair(
         "an alias of a function that means another",
         FUNCTION_ALIAS % "a",
         FUNCTION_ALIAS % "b",
@@ -197,7 +197,7 @@ PAIRS = [
         ".text",
         "refused",
     ),
-    Pair(
+    EditedPair(
         "a function that must not be probed",
         "long f(long x) { return x; }",
         'long SECTION(".kprobes.text") f(long x) { return x; }',
@@ -206,7 +206,7 @@ PAIRS = [
         ".kprobes.text",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "a function that may be probed again",
         'long SECTION(".kprobes.text") f(long x) { return x; }',
         "long f(long x) { return x; }",
@@ -215,7 +215,7 @@ PAIRS = [
         ".text",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "a function that is listed as one not to be probed",
         "long f(long x) { return x; }",
         "long f(long x) { return x; }" + quads("_kprobe_blacklist", "f"),
@@ -225,7 +225,7 @@ PAIRS = [
         UNACCOUNTED,
         counts=("f",),
     ),
-    Pair(
+    EditedPair(
         "a function that is no longer listed as one not to be probed",
         "long f(long x) { return x; }" + quads("_kprobe_blacklist", "f"),
         "long f(long x) { return x; }",
@@ -236,7 +236,7 @@ PAIRS = [
         "what kprobes may do there stays as it is",
         counts=("f",),
     ),
-    Pair(
+    EditedPair(
         "a function that stays listed as one not to be probed",
         "long f(long x) { return x; }" + quads("_kprobe_blacklist", "f"),
         "long f(long x) { return x + 2; }" + quads("_kprobe_blacklist", "f"),
@@ -245,7 +245,7 @@ PAIRS = [
         ".text",
         "replaced",
     ),
-    Pair(
+    EditedPair(
         "a new function that must not be probed",
         "",
         "long g(long x) { return x; }" + quads("_kprobe_blacklist", "g"),
@@ -254,7 +254,7 @@ PAIRS = [
         "_kprobe_blacklist",
         "carried",
     ),
-    Pair(
+    EditedPair(
         "two functions of one section in each other's place: their branches have no relocation, and equal bytes",
         IN_ONE_SECTION % ("first", "second"),
         IN_ONE_SECTION % ("second", "first"),
@@ -263,7 +263,7 @@ PAIRS = [
         ".sched.text",
         "replaced",
     ),
-    Pair(
+    EditedPair(
         "a function of the scheduler",
         "long f(long x) { return x; }",
         'long SECTION(".sched.text") f(long x) { return x; }',
@@ -272,7 +272,7 @@ PAIRS = [
         ".sched.text",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "an entry of interrupts",
         "long f(long x) { return x; }",
         'long SECTION(".irqentry.text") f(long x) { return x; }',
@@ -281,7 +281,7 @@ PAIRS = [
         ".irqentry.text",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "code of idle CPUs",
         "long f(long x) { return x; }",
         'long SECTION(".cpuidle.text") f(long x) { return x; }',
@@ -290,7 +290,7 @@ PAIRS = [
         ".cpuidle.text",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "code that is not instrumented",
         "long f(long x) { return x; }",
         'long SECTION(".noinstr.text") f(long x) { return x; }',
@@ -299,7 +299,7 @@ PAIRS = [
         ".noinstr.text",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "code of entries",
         "long f(long x) { return x; }",
         'long SECTION(".entry.text") f(long x) { return x; }',
@@ -308,7 +308,7 @@ PAIRS = [
         ".entry.text",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "cold code",
         "long f(long x) { return x; }",
         'long SECTION(".text.unlikely") f(long x) { return x; }',
@@ -317,7 +317,7 @@ PAIRS = [
         ".text.unlikely",
         NOISE,
     ),
-    Pair(
+    EditedPair(
         "code of a section that nobody knows",
         "long f(long x) { return x; }",
         'long SECTION(".mine.text") f(long x) { return x; }',
@@ -326,7 +326,7 @@ PAIRS = [
         ".mine.text",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "a function in init memory",
         "long f(long x) { return x; }",
         'long SECTION(".init.text") f(long x) { return x; }',
@@ -335,7 +335,7 @@ PAIRS = [
         ".init.text",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "alignment of code",
         "long f(long x) { return x; }",
         "long __attribute__((aligned(64))) f(long x) { return x; }",
@@ -344,7 +344,7 @@ PAIRS = [
         ".text",
         NO_EFFECT,
     ),
-    Pair(
+    EditedPair(
         "more alignment of data",
         "int v[8] = {1};",
         "int v[8] __attribute__((aligned(128))) = {1};",
@@ -353,7 +353,7 @@ PAIRS = [
         ".data",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "less alignment of data",
         "int v[8] __attribute__((aligned(128))) = {1};",
         "int v[8] = {1};",
@@ -362,7 +362,7 @@ PAIRS = [
         ".data",
         NO_EFFECT,
     ),
-    Pair(
+    EditedPair(
         "a static that is global now",
         "static long noinline f(long x) { return x + source; } long g(long x) { return f(x) + 1; }",
         "long noinline f(long x) { return x + source; } long g(long x) { return f(x) + 1; }",
@@ -371,8 +371,10 @@ PAIRS = [
         ".text",
         NO_EFFECT,
     ),
-    Pair("a weak variable", "int v = 3;", "int __attribute__((weak)) v = 3;", NOTHING, "binding", ".data", NO_EFFECT),
-    Pair(
+    EditedPair(
+        "a weak variable", "int v = 3;", "int __attribute__((weak)) v = 3;", NOTHING, "binding", ".data", NO_EFFECT
+    ),
+    EditedPair(
         "hidden",
         "int v = 3;",
         'int __attribute__((visibility("hidden"))) v = 3;',
@@ -381,7 +383,7 @@ PAIRS = [
         ".data",
         NO_EFFECT,
     ),
-    Pair(
+    EditedPair(
         "a lock prefix on one CPU only",
         LOCK,
         'void f(void) { asm volatile("1: lock; incl one"); }',
@@ -390,7 +392,7 @@ PAIRS = [
         ".smp_locks",
         "replaced",
     ),
-    Pair(
+    EditedPair(
         "another lock prefix",
         'void f(void) { asm volatile("lock; incl one"); }',
         LOCK,
@@ -399,9 +401,9 @@ PAIRS = [
         ".smp_locks",
         "replaced",
     ),
-    Pair("an initcall that is gone", INITCALL, "", NOTHING, "went", ".initcall6.init", NO_EFFECT, "taken away"),
-    Pair("a new initcall", "", INITCALL, "K3-init K7-export", "came", ".initcall6.init", "refused"),
-    Pair(
+    EditedPair("an initcall that is gone", INITCALL, "", NOTHING, "went", ".initcall6.init", NO_EFFECT, "taken away"),
+    EditedPair("a new initcall", "", INITCALL, "K3-init K7-export", "came", ".initcall6.init", "refused"),
+    EditedPair(
         "an export that is gone",
         'static int *e used SECTION("___ksymtab+one") = &one;',
         "",
@@ -411,7 +413,7 @@ PAIRS = [
         NO_EFFECT,
         "exports",
     ),
-    Pair(
+    EditedPair(
         "a new export",
         "",
         'static int *e used SECTION("___ksymtab+one") = &one;',
@@ -420,7 +422,7 @@ PAIRS = [
         "___ksymtab+one",
         "refused",
     ),
-    Pair(
+    EditedPair(
         "a parameter that is gone",
         'static int *e used SECTION("__param") = &one;',
         "",
@@ -430,7 +432,7 @@ PAIRS = [
         NO_EFFECT,
         "parameters",
     ),
-    Pair(
+    EditedPair(
         "a new governor",
         quads("__governor_thermal_table", "one"),
         quads("__governor_thermal_table", "one", "two"),
@@ -438,7 +440,7 @@ PAIRS = [
         "size",
         "__governor_thermal_table",
     ),
-    Pair(
+    EditedPair(
         "a governor that is gone",
         'static int *g used SECTION("__governor_thermal_table") = &one;',
         "",
@@ -448,7 +450,7 @@ PAIRS = [
         NO_EFFECT,
         "thermal",
     ),
-    Pair(
+    EditedPair(
         "a new governor with a name",
         "",
         'static int *g used SECTION("__governor_thermal_table") = &one;',
@@ -457,7 +459,7 @@ PAIRS = [
         "__governor_thermal_table",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "the order of drivers",
         'static int *a used SECTION(".apicdrivers") = &one; static int *b used SECTION(".apicdrivers") = &two;',
         'static int *b used SECTION(".apicdrivers") = &two; static int *a used SECTION(".apicdrivers") = &one;',
@@ -467,7 +469,7 @@ PAIRS = [
         NO_EFFECT,
         "order",
     ),
-    Pair(
+    EditedPair(
         "a mending of devices",
         "",
         'static int *a used SECTION(".pci_fixup_final") = &one;',
@@ -477,7 +479,7 @@ PAIRS = [
         NO_EFFECT,
         "workarounds for PCI devices",
     ),
-    Pair(
+    EditedPair(
         "a mending of devices that is gone",
         'static int *a used SECTION(".pci_fixup_final") = &one;',
         "",
@@ -487,7 +489,7 @@ PAIRS = [
         NO_EFFECT,
         "workarounds for PCI devices",
     ),
-    Pair(
+    EditedPair(
         "a table that nobody knows",
         "",
         'static int *a used SECTION("my_table") = &one;',
@@ -496,7 +498,7 @@ PAIRS = [
         "my_table",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "an entry of such a table that is gone",
         'static int *a used SECTION("my_table") = &one;',
         "",
@@ -505,7 +507,7 @@ PAIRS = [
         "my_table",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "another BTF id",
         table(".BTF_ids", label("__BTF_ID__func__a__1", ".zero 4")),
         table(".BTF_ids", label("__BTF_ID__func__b__1", ".zero 4")),
@@ -514,7 +516,7 @@ PAIRS = [
         ".BTF_ids",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "one more BTF id",
         table(".BTF_ids", label("__BTF_ID__func__a__1", ".zero 4")),
         table(".BTF_ids", label("__BTF_ID__func__a__1", ".zero 4") + "; " + label("__BTF_ID__func__b__2", ".zero 4")),
@@ -523,7 +525,7 @@ PAIRS = [
         ".BTF_ids",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "BTF ids counted otherwise",
         table(".BTF_ids", label("__BTF_ID__func__a__1", ".zero 4")),
         table(".BTF_ids", label("__BTF_ID__func__a__7", ".zero 4")),
@@ -531,7 +533,7 @@ PAIRS = [
         "",
         "",
     ),
-    Pair(
+    EditedPair(
         "the order of BTF ids",
         table(".BTF_ids", label("__BTF_ID__func__a__1", ".zero 4") + "; " + label("__BTF_ID__func__b__2", ".zero 4")),
         table(".BTF_ids", label("__BTF_ID__func__b__1", ".zero 4") + "; " + label("__BTF_ID__func__a__2", ".zero 4")),
@@ -540,7 +542,7 @@ PAIRS = [
         ".BTF_ids",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "flags of a BTF id",
         table(".BTF_ids", label("__BTF_ID__func__a__1", ".zero 4; .long 0")),
         table(".BTF_ids", label("__BTF_ID__func__a__1", ".zero 4; .long 1")),
@@ -549,7 +551,7 @@ PAIRS = [
         ".BTF_ids",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "an alias of a module",
         "",
         'INFO(i, "alias=net-pf-16");',
@@ -559,7 +561,7 @@ PAIRS = [
         NO_EFFECT,
         "read by depmod",
     ),
-    Pair(
+    EditedPair(
         "a soft dependency that is gone",
         'INFO(i, "softdep=pre: loop");',
         "",
@@ -569,7 +571,7 @@ PAIRS = [
         NO_EFFECT,
         "read by depmod",
     ),
-    Pair(
+    EditedPair(
         "a license",
         'INFO(i, "license=GPL");',
         'INFO(i, "license=GPL v2");',
@@ -579,7 +581,7 @@ PAIRS = [
         NO_EFFECT,
         "license",
     ),
-    Pair(
+    EditedPair(
         "unwinding of unchanged code",
         table(".orc_unwind_ip", ".long stays - .") + table(".orc_unwind", ".zero 6"),
         table(".orc_unwind_ip", ".long stays - .") + table(".orc_unwind", ".byte 1; .zero 5"),
@@ -589,7 +591,7 @@ PAIRS = [
         NO_EFFECT,
         "unwind",
     ),
-    Pair(
+    EditedPair(
         "error injection",
         "",
         table("_error_injection_whitelist", ".quad stays; .long 1, 0"),
@@ -598,7 +600,7 @@ PAIRS = [
         "_error_injection_whitelist",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "what is dropped by the linker",
         "",
         quads(".discard.addressable", "one"),
@@ -607,7 +609,7 @@ PAIRS = [
         ".discard.addressable",
         NO_EFFECT,
     ),
-    Pair(
+    EditedPair(
         "a section that is not loaded",
         table(".mine", ".quad 1", ""),
         table(".mine", ".quad 2", ""),
@@ -616,7 +618,7 @@ PAIRS = [
         ".mine",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "a static local counted otherwise",
         "long a(void) { static long n; return n += source; }",
         "long z(void) { static long m = 3; return m += source; } long a(void) { static long n; return n += source; }",
@@ -625,7 +627,7 @@ PAIRS = [
         ".text",
         "carried",
     ),
-    Pair(
+    EditedPair(
         "an absolute symbol",
         'asm(".globl magic; .set magic, 3");',
         'asm(".globl magic; .set magic, 4");',
@@ -634,7 +636,7 @@ PAIRS = [
         "",
         UNACCOUNTED,
     ),
-    Pair(
+    EditedPair(
         "writable now",
         "static const long v = 3; const long *f(void) { return &v; }",
         "static long v = 3; const long *f(void) { return &v; }",
@@ -647,7 +649,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda p: p.name)
-def test_pair(pair: Pair) -> None:
+def test_pair(pair: EditedPair) -> None:
     found = answer(pair.before, pair.after)
     claims = found.accounting.claims
     shown = "\n".join(f"{c.by}: {c.difference}: {c.why}" for c in claims)
@@ -663,7 +665,7 @@ def test_pair(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("pair", [p for p in PAIRS if p.ends in (NOTHING, K30)], ids=lambda p: p.name)
-def test_beside_a_changed_function(pair: Pair) -> None:
+def test_beside_a_changed_function(pair: EditedPair) -> None:
     """It is not lost where something else changes: refused all the same, or said."""
     found = answer(pair.before, pair.after, "+1")
     assert [c.name for c in found.changed] == ["beside", *pair.counts]

@@ -23,12 +23,12 @@ from kgbuild.elf.read import read
 from kgbuild.errors import UserError
 from kgbuild.host.index.queries import Index
 from kgbuild.host.index.store import load_index
+from kgbuild.host.modules.loaded_patches import read_others
 from kgbuild.host.system.cache import Cache
 from kgbuild.livepatch.consistency import Consistency, check_against, thread_functions
 from kgbuild.livepatch.cumulative import Patched
 from kgbuild.livepatch.foreign_patches import read_other
 from kgbuild.livepatch.unchecked_code import find_unseen
-from kgbuild.pipeline.stages.loaded_patches import read_others
 from kgbuild.pipeline.stages.warnings import check_consistency
 from kgbuild.progress import SilentProgress
 from tests.support.kernel import close_text, make_module

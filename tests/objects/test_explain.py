@@ -16,7 +16,8 @@ import pytest
 
 from kgbuild.errors import UserError
 from kgbuild.pipeline.object_diff import diff_objects, read_relocatable
-from kgbuild.report.explain import CHANGED, NEW, NOISE, REMOVED, SAME, Explanation, explain
+from kgbuild.report.explain import explain
+from kgbuild.report.explanation import CHANGED, NEW, NOISE, REMOVED, SAME, Explanation
 from kgbuild.report.listing import AlignedLine, align_listings, quote
 from kgbuild.report.side_by_side import Style, render
 from tests.support.command import run_command, run_on_pty

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Objects that were linked of several (ld -r): locals of one name are told apart by their file, or by what they do."""
+"""Objects linked of several (ld -r): locals of one name are distinguished by their file, or by what they do."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from kgbuild.emit.extract import extract
 from kgbuild.kernel.exports import Export
 from kgbuild.objects.view import View
 from kgbuild.proof.record import parse_record
-from kgbuild.verification.code import Code
+from kgbuild.verification.code import DecodedCode
 from kgbuild.verification.literals import check_literals
 from kgbuild.verification.reading.reader import read_module
 from tests.support.kernel import ANCHOR, EXPORTS, WITH_ANCHOR, Patched, close_text
@@ -157,7 +157,7 @@ def test_the_module_refers_to_what_its_note_says(kept: Patched) -> None:
     output = extract(kept.closure, None)
     output.sections.append(OutSection(".modinfo", SHT.PROGBITS, SHF.ALLOC, bytearray(b"license=GPL\0")))
     module = read_module(write(output), "m", 62)
-    code, note = Code(module, ARCH), _note(kept)
+    code, note = DecodedCode(module, ARCH), _note(kept)
     record = make_record(kept.closure, lambda _: kept.image, {}, [])
 
     def check(note: dict[str, Any], against: Any = None) -> list[str]:

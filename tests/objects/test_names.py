@@ -126,7 +126,7 @@ def test_units_of_one_object_are_linked_together() -> None:
 
 
 def test_each_module_of_a_unit_has_its_own() -> None:
-    """The same two units in two modules."""
+    """Two units that two modules share."""
     c = close_kernel({m: {f"u-{m}.c": CALLS, f"n-{m}.c": NEW} for m in ("fat", "xfs")})
     assert codes(c) == []
     assert [bound(c, f"u-{m}.c", "name") for m in ("fat", "xfs")] == ["new n-fat.c", "new n-xfs.c"]

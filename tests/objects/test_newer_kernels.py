@@ -20,7 +20,7 @@ from kgbuild.livepatch.kept_addresses import find_handed_out
 from kgbuild.model import Finding
 from kgbuild.pipeline.stages.assemble import check_writing
 from kgbuild.proof.parity import EXACT, compute_parity
-from kgbuild.verification.code import Code
+from kgbuild.verification.code import DecodedCode
 from kgbuild.verification.ibt import check_constants, check_pointers
 from kgbuild.verification.reading.reader import ModuleFile, read_module
 from tests.support.kernel import Patched, close_text, link_kernel, make_module
@@ -216,7 +216,7 @@ def pointer_findings(p: Patched) -> list[Finding]:
         bad = [s for s in symbols if p.image.read(s.value, 4) != ENDBR or s.value in p.image.sealed]
         return plain if bad else ""
 
-    return list(check_pointers(module, ARCH, Code(module, ARCH).instructions, fault))
+    return list(check_pointers(module, ARCH, DecodedCode(module, ARCH).instructions, fault))
 
 
 ENDBR = bytes.fromhex("f30f1efa")
@@ -370,7 +370,7 @@ def told(module: ModuleFile) -> dict[int, int]:
 def sites_found(module: ModuleFile) -> list[str]:
     """What verify says of the module's table of bugs."""
     (table,) = (s for s in module.sections if s.name == "__bug_table")
-    return [f.code for f in Code(module, ARCH).check_special(table, ARCH.special["__bug_table"])]
+    return [f.code for f in DecodedCode(module, ARCH).check_special(table, ARCH.special["__bug_table"])]
 
 
 def test_a_function_comes_with_the_entries_that_it_refers_to() -> None:

@@ -46,7 +46,7 @@ def refused(closure: Closure) -> list[str]:
     return sorted(f"{r.code}:{r.symbol}" for r in closure.refusals)
 
 
-class Case(NamedTuple):
+class StateCase(NamedTuple):
     """A text, what is changed (functions), what is said of its variables, what is refused, what comes along anew."""
 
     name: str
@@ -69,8 +69,8 @@ yes:    return 1;
 }
 """
 CASES = [
-    Case("renamed", renamed("static int V;"), "third", ["total same count"]),
-    Case(
+    StateCase("renamed", renamed("static int V;"), "third", ["total same count"]),
+    StateCase(
         "list",
         renamed(
             LIST + "static struct list V = { &V, &V };",
@@ -79,8 +79,8 @@ CASES = [
         "third",
         ["total same count"],
     ),
-    Case("per-cpu", renamed('static section(".data..percpu") int V;'), "third", ["total same count"]),
-    Case(
+    StateCase("per-cpu", renamed('static section(".data..percpu") int V;'), "third", ["total same count"]),
+    StateCase(
         "static key",
         renamed(
             KEY + "static struct key V;",
@@ -90,7 +90,7 @@ CASES = [
         "third",
         ["total same count"],
     ),
-    Case(
+    StateCase(
         "in a table",
         renamed(
             'static int V = 7; struct row { const char *n; void *p; } rows[2] = { { "x", &V }, { } };',
@@ -99,7 +99,7 @@ CASES = [
         "first",
         ["total same count"],
     ),
-    Case(
+    StateCase(
         "exchanged",
         """
 #ifdef PATCHED
@@ -120,7 +120,7 @@ int fourth(int x) { return source(x) * 2 + X + B * 3; }
         "fourth third",
         ["a same b", "b same a"],
     ),
-    Case(
+    StateCase(
         "its name is given to another",
         """
 #ifdef PATCHED
@@ -139,7 +139,7 @@ int second(int x) { if (x) V++; return source(x) + V; }
         ["count new"],
         data="count",
     ),
-    Case(
+    StateCase(
         "from function to file",
         """
 #ifdef PATCHED
@@ -152,7 +152,7 @@ int first(int x) { static u32 secret; if (!secret) secret = source(7); return so
         "first",
         ["secret same secret.0"],
     ),
-    Case(
+    StateCase(
         "into a helper",
         """
 #ifdef PATCHED
@@ -165,7 +165,7 @@ int first(int x) { static int id; return source(x) + ++id; }
         "first",
         ["id.0 same id.0"],
     ),
-    Case(
+    StateCase(
         "into an inline helper of two",
         """
 #ifdef PATCHED
@@ -180,7 +180,7 @@ int second(int x) { return source(x); }
         "second",
         [],
     ),
-    Case(
+    StateCase(
         "declared",
         SAME_STATE
         + """
@@ -196,7 +196,7 @@ int first(int x) { static u32 secret; if (!secret) secret = source(7); return so
         ["total declared secret.0"],
     ),
     # near misses: really new
-    Case(
+    StateCase(
         "new",
         """
 #ifdef PATCHED
@@ -212,7 +212,7 @@ int second(int x) { return source(x) + old++; }
         ["fresh new"],
         data="fresh",
     ),
-    Case(
+    StateCase(
         "went away alone",
         """
 #ifdef PATCHED
@@ -225,7 +225,7 @@ int first(int x) { count += x; return source(count); }
         "first",
         [],
     ),
-    Case(
+    StateCase(
         "another lock beside the old one",
         """
 static int lock_a;
@@ -242,7 +242,7 @@ int second(int x) { sink(&lock_a); return source(x); }
         ["lock_b new"],
         data="lock_b",
     ),
-    Case(
+    StateCase(
         "of another kind",
         LIST
         + """
@@ -260,7 +260,7 @@ int first(int x) { count += x; return source(count); }
         ["fresh new"],
         data="fresh",
     ),
-    Case(
+    StateCase(
         "what the compiler had left out",
         """
 static int lo, hi;
@@ -277,7 +277,7 @@ int third(int x) { lo = x; hi = x; return source(x); }
         data="hi",
     ),
     # refused
-    Case(
+    StateCase(
         "only user changes",
         """
 #ifdef PATCHED
@@ -292,7 +292,7 @@ int first(int x) { if (!secret) secret = source(7); return source(x + secret); }
         [],
         ["K22-state:total"],
     ),
-    Case(
+    StateCase(
         "to another function",
         """
 #ifdef PATCHED
@@ -307,7 +307,7 @@ int second(int x) { return source(x); }
         [],
         ["K22-state:count.0"],
     ),
-    Case(
+    StateCase(
         "grouped",
         """
 #ifdef PATCHED
@@ -324,7 +324,7 @@ int second(int x) { return source(x) + count; }
         [],
         ["K22-state:st"],
     ),
-    Case(
+    StateCase(
         "taken apart",
         """
 #ifdef PATCHED
@@ -341,7 +341,7 @@ int second(int x) { return source(x) + count; }
         [],
         ["K22-state:count", "K22-state:sum"],
     ),
-    Case(
+    StateCase(
         "split",
         """
 #ifdef PATCHED
@@ -358,7 +358,7 @@ int second(int x) { if (x) out++; return source(x) + out; }
         [],
         ["K22-state:in", "K22-state:out"],
     ),
-    Case(
+    StateCase(
         "merged",
         """
 #ifdef PATCHED
@@ -375,7 +375,7 @@ int second(int x) { if (x) out++; return source(x) + out; }
         [],
         ["K22-state:count"],
     ),
-    Case(
+    StateCase(
         "other initial value",
         """
 #ifdef PATCHED
@@ -391,7 +391,7 @@ int first(int x) { V += x; return source(V); }
         [],
         ["K22-state:total"],
     ),
-    Case(
+    StateCase(
         "other memory",
         """
 #ifdef PATCHED
@@ -407,7 +407,7 @@ int first(int x) { V += x; return source(V); }
         [],
         ["K22-state:total"],
     ),
-    Case(
+    StateCase(
         "other length",
         """
 #ifdef PATCHED
@@ -423,7 +423,7 @@ int first(int x) { V[x & 7] += x; return source(V[1]); }
         [],
         ["K22-state:total"],
     ),
-    Case(
+    StateCase(
         "other type in the same place",
         """
 #ifdef PATCHED
@@ -438,7 +438,7 @@ int first(int x) { count += x; return source(count); }
         [],
         ["K22-state:total"],
     ),
-    Case(
+    StateCase(
         "its name is left to a pointer that gcc leaves out, of the same type behind it",
         """
 #ifdef PATCHED
@@ -455,7 +455,7 @@ int second(int x) { return source(x) * X + row[x & 3]; }
         "second",
         ["room same row"],
     ),
-    Case(
+    StateCase(
         "its name is left to a pointer that gcc leaves out",
         """
 #ifdef PATCHED
@@ -470,7 +470,7 @@ int first(int x) { row[x & 3] += x; return source(row[1]); }
         [],
         ["K22-state:room"],
     ),
-    Case(
+    StateCase(
         "its name is left to another variable that is never read",
         """
 #ifdef PATCHED
@@ -485,7 +485,7 @@ int first(int x) { count += x; return source(count); }
         "first",
         ["total same count"],
     ),
-    Case(
+    StateCase(
         "never read any more, beside a new one",
         """
 static int count;
@@ -500,7 +500,7 @@ int first(int x) { count += x; return source(count); }
         ["total new"],
         data="total",
     ),
-    Case(
+    StateCase(
         "memory that was allocated is a variable now",
         """
 struct counts { long reads, writes; };
@@ -516,7 +516,7 @@ int first(int x) { if (!made) made = (void *)(long)source(16); made->reads += x;
         [],
         ["K22-state:own"],
     ),
-    Case(
+    StateCase(
         "an array is allocated now",
         """
 #ifdef PATCHED
@@ -531,7 +531,7 @@ int first(int x) { own[x & 15] += 1; return source(own[x & 15]); }
         [],
         ["K22-state:made"],
     ),
-    Case(
+    StateCase(
         "a pointer, and what it can't have led to",
         """
 struct counts { long reads, writes; };
@@ -550,7 +550,7 @@ int first(int x) { made->reads += x; numbers[x & 1]++; return source(x); }
         ["number new", "own new"],
         data="number own",
     ),
-    Case(
+    StateCase(
         "a tree in a list's place",
         """
 struct list_head { struct list_head *next, *prev; };
@@ -570,7 +570,7 @@ int second(struct list_head *n) { list.next = n; return source(1); }
         [],
         ["K22-state:tree"],
     ),
-    Case(
+    StateCase(
         "a lock in a list's place",
         """
 struct list_head { struct list_head *next, *prev; };
@@ -587,7 +587,7 @@ int first(int x) { list.prev = list.next; return source(x) + (list.next != &list
         ["lock new"],
         data="lock",
     ),
-    Case(
+    StateCase(
         "exchanged, and a user changes",
         """
 #ifdef PATCHED
@@ -614,7 +614,7 @@ int third(int x) { return source(x) + A * 3 + B; }
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_verdict(case: Case) -> None:
+def test_verdict(case: StateCase) -> None:
     p = close_text(case.text, flags=FLAGS)
     changes = p.closure.units[0].changes
     assert " ".join(sorted(c.patched.name for c in changes.changed)) == case.changed

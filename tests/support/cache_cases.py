@@ -14,6 +14,7 @@ from kgbuild.host.kernels.compile_commands import read_all_units, write_units
 from kgbuild.host.kernels.integrity import seal_kernel
 from kgbuild.host.kernels.kbuild import load_environment
 from kgbuild.host.kernels.local import LocalKernel
+from kgbuild.host.kernels.unit_listing import file_of_all
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.tree_manifest import write_manifest
 from kgbuild.model import Kernel, KernelId
@@ -84,7 +85,7 @@ def answers(root: Path) -> dict[str, object]:
     found = {
         "kernel": str(kernel.id),
         "files": [path.read_bytes() for path in (kernel.config, kernel.symvers, kernel.vmlinux)],
-        "units": list(read_all_units(kernel.units)),
+        "units": list(read_all_units(file_of_all(kernel))),
         "environment": load_environment(kernel),
         "callers": [
             (edge.kind, index.function(edge.caller).name)

@@ -23,6 +23,6 @@ SECOND = "noinline int second(struct cfg *c, int x) { barrier(); return calc(c, 
 
 
 def again(p: Patched, *allowed: str, always: bool = False) -> Patched:
-    """The same pair, with what a user can say."""
+    """A pair closed again, with what a user can say."""
     closure = close(p.closure.units, p.image, EXPORTS, frozenset(allowed), pull_always=always)
     return Patched(closure, p.orig, p.patched, p.image)

@@ -37,7 +37,7 @@ from kgbuild.host.compile.compile import compile_units
 from kgbuild.host.compile.unit_selection import choose_units
 from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.compile_commands import read_sources
-from kgbuild.host.kernels.kbuild import load_unit_commands
+from kgbuild.host.kernels.unit_listing import file_of_all, read_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.run import run
 from kgbuild.model import Kernel
@@ -133,7 +133,7 @@ def difference(old: Path, new: Path, path: str) -> str:
 
 def changed_units(kernel: Kernel, new: Path) -> dict[str, bool]:
     """Every .c file that is a unit of this kernel and differs, by path; whether it is part of a module."""
-    units = {posixpath.normpath(source): module for source, _, module in read_sources(kernel.units)}
+    units = {posixpath.normpath(source): module for source, _, module in read_sources(file_of_all(kernel))}
     return {s: units[s] for s in sorted(units) if difference(kernel.source, new, s)}
 
 
@@ -148,7 +148,7 @@ def compile_fix(kernel: Kernel, new: Path, path: str, cache: Cache) -> tuple[byt
     if not selection.because:
         raise LookupError("no kernel code")
     source = path if path in selection.because else min(selection.because)  # virt/kvm has a way of its own
-    unit = load_unit_commands(kernel, [source])[source][0]
+    unit = read_units(kernel, [source])[source][0]
     done = compile_units(kernel, [unit], selection.files, cache, SilentProgress(), 1, selection.real)
     return done[0].orig, done[0].patched
 

@@ -65,7 +65,7 @@ class Sec:
 
 
 @dataclass
-class Function:
+class PlainFunction:
     """A function, and the `.cold` halves that are part of it."""
 
     name: str
@@ -119,7 +119,7 @@ class PlainObject:
             self._relocs[section] = sorted(rows)
         return self._relocs[section]
 
-    def functions(self) -> dict[str, list[Function]]:
+    def functions(self) -> dict[str, list[PlainFunction]]:
         """Every function by its name without numbers; a `.cold` half is in the function it belongs to."""
         found = [
             s
@@ -127,11 +127,11 @@ class PlainObject:
             for s in symbols
             if s.kind == FUNC and self.sections[s.section].flags & EXECUTABLE
         ]
-        whole = {s.name: Function(s.name, s) for s in found if ".cold" not in s.name}
+        whole = {s.name: PlainFunction(s.name, s) for s in found if ".cold" not in s.name}
         for s in found:
             if ".cold" in s.name:
                 whole[s.name[: s.name.index(".cold")]].halves.append(s)
-        out: dict[str, list[Function]] = {}
+        out: dict[str, list[PlainFunction]] = {}
         for function in whole.values():
             out.setdefault(without_number(function.name), []).append(function)
         return out
@@ -140,7 +140,7 @@ class PlainObject:
         """A function's bytes with the relocated fields zeroed, and (offset, meaning) of each."""
         return self._piece(symbol.section, symbol.value, symbol.value + symbol.size, 0)
 
-    def body(self, function: Function) -> tuple[Any, ...]:
+    def body(self, function: PlainFunction) -> tuple[Any, ...]:
         """All of a function: its code and that of its cold half."""
         return (self.code(function.symbol), *sorted(self.code(s) for s in function.halves))
 
@@ -220,7 +220,7 @@ class PlainObject:
                 out.setdefault(owner.section, []).append((owner.value + of[0][3], section.name, (raw, means)))
         return out
 
-    def entries(self, function: Function) -> dict[str, list[Any]]:
+    def entries(self, function: PlainFunction) -> dict[str, list[Any]]:
         """The entries that belong to a function, by special section: the half, where in it, bytes, meanings."""
         out: dict[str, list[Any]] = {}
         for number, part in enumerate([function.symbol, *function.halves]):
@@ -264,7 +264,7 @@ def compare(o: PlainObject, p: PlainObject) -> PlainDiff:
     return PlainDiff(changed, frozenset(new), frozenset(removed))
 
 
-def _difference(o: PlainObject, a: Function, p: PlainObject, b: Function) -> tuple[str, ...]:
+def _difference(o: PlainObject, a: PlainFunction, p: PlainObject, b: PlainFunction) -> tuple[str, ...]:
     left, right = o.body(a), p.body(b)
     if [code for code, _ in left] != [code for code, _ in right]:
         return ("code",)

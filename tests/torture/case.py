@@ -43,7 +43,7 @@ from tests.torture.machine import FLAGS, PATCH, REPLACEMENT, TARGET, compile_c, 
 from tests.torture.patching import Patch, Running, link_both, load, make_patch
 from tests.torture.program import KERNEL, Program, flat, reference, shared
 from tests.torture.refactor import Home, Refactored
-from tests.torture.scenes import Patched, Reference, Scene
+from tests.torture.scenes import PatchedScene, ReferenceScene, Scene
 
 SAME, UNCHANGED, REFUSED, WRONG, SKIPPED, HARNESS = "same", "unchanged", "refused", "WRONG", "skipped", "HARNESS"
 CALLS = 24
@@ -85,7 +85,7 @@ def run_case(
     first, then, alone = calls(entries, f"{seed} first"), calls(entries, f"{seed} then"), []
     if running.placed:
         alone = calls([n for n in entries if n in running.image.symbols], f"{seed} alone")
-    side = Reference(oracle, first, then, alone, resets)
+    side = ReferenceScene(oracle, first, then, alone, resets)
     compiled = Scene()
     compiled.load(*fresh)
     compiled.make(then)
@@ -93,7 +93,7 @@ def run_case(
     try:
         bases = (PATCH, REPLACEMENT)
         loaded = [load(patch.module, running.image, running.exports, base) for base in bases] if patch.module else []
-        ours = Patched(running, loaded, first, then, alone)
+        ours = PatchedScene(running, loaded, first, then, alone)
         jobs += [ours.cold(), ours.warm(), ours.replaced(), ours.reloaded(), ours.late()]
     except BadModule as error:
         return Result(WRONG, facts=[f"the kernel would not take the module: {error}"])

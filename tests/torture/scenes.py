@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What happens in the runs of a case: calls, the patch, a module that goes and comes.
 
-`Patched` does it to the running program, `Reference` to the program that holds both versions and switches. Both make
-the same calls in the same order.
+`PatchedScene` does it to the running program, `ReferenceScene` to the program that holds both versions and switches.
+Both make the same calls in the same order.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Scene(Job):
             self.call(found[0], a, b)
 
 
-class Reference:
+class ReferenceScene:
     """The runs of the reference. `resets` are variables that can't be carried over, by their names in it."""
 
     def __init__(self, oracle: Image, first: Calls, then: Calls, alone: Calls, resets: Sequence[str]) -> None:
@@ -109,7 +109,7 @@ class Reference:
         return [s for symbols in self.oracle.symbols.values() for s in symbols if s.type == STT.OBJECT]
 
 
-class Patched:
+class PatchedScene:
     """The runs of the program that is patched, with a patch that is loaded once, and a second time in its own place.
     Raises BadModule."""
 

@@ -52,7 +52,8 @@ FLOORS = (
     ("host/vm", "host/delivery", "host/releases"),
     ("pipeline/stages",),
     ("pipeline",),
-    ("pipeline/delivery", "pipeline/review", "pipeline/releases"),
+    ("pipeline/delivery", "pipeline/review"),
+    ("pipeline/releases",),
     ("api", "cli"),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -145,17 +145,12 @@ ORDER_SOMEWHERE = re.compile(ORDER.pattern.strip("^$"))  # in a text that is not
 ORDER_ALLOWED = {
     "arch/": "an architecture's own code and tables have its byte order",
     "elf/records.py": "where byte order is read from a file",
-    "verification/": "the independent reader of finished modules; it shares no code with the writer",
-    "ledger/btf.py": "the independent reader of BTF",
-    "debuginfo/": "DWARF and BTF, whose readers take bytes without the file around them",
-    "delivery/patch_facts.py": "which reader is asked, before anything is known of the file",
-    "emit/": "the module's own tables, which data/livepatch reads on the same machine",
-    "diff/author_macros.py": "rows of the macros for authors",
+    "verification/reading/reader.py": "where the independent reader reads it from a file",
+    "debuginfo/line_table.py": "asks which order an object has",
+    "guest/firmware.py": "variables of UEFI, which have one order on every machine",
     "host/compile/result_cache.py": "a format of kgbuild's own",
-    "host/compile/assembler.py": "a filter between gcc and its assembler, beside any ELF reader",
+    "host/compile/shared_objects.py": "a format of kgbuild's own",
     "remedy/rewrite.py": "a digest as a number",
-    "host/kernels/build_id.py": "notes of a running kernel, read before anything is known of it",
-    "host/vm/patch_targets.py": "a note of kgbuild's own",
 }
 
 

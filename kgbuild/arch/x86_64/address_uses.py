@@ -34,13 +34,13 @@ def _facts() -> tuple[tuple[Any, ...], frozenset[Any], frozenset[Any], frozenset
 
 def uses_of(code: bytes, fields: Iterable[int]) -> list[Use]:
     """What the code of a function does with the addresses in these fields (offsets), in its order."""
-    return list(_Walk(code, frozenset(fields)).run())
+    return list(_AddressWalk(code, frozenset(fields)).run())
 
 
 def argument_uses(code: bytes, number: int, start: int) -> list[Use]:
     """What the code of a function does with its argument `number` (0 the first), from the offset `start` on, where all
     arguments are still in their registers; `field` of each use is -1. Nothing for an argument on the stack."""
-    walk = _Walk(code, frozenset(), start)
+    walk = _AddressWalk(code, frozenset(), start)
     if number >= len(walk.arguments):
         return []
     walk.held[walk.arguments[number]] = (-1,)
@@ -55,7 +55,7 @@ def _is_conditional(i: Instruction) -> bool:
     return second and i.flow_control == FlowControl.NEXT and i.condition_code != ConditionCode.NONE
 
 
-class _Walk:
+class _AddressWalk:
     def __init__(self, code: bytes, fields: frozenset[int], start: int = 0) -> None:
         from iced_x86 import InstructionInfoFactory
 

@@ -23,10 +23,10 @@ def handed_out(code: bytes, fields: frozenset[int], linked: frozenset[int]) -> H
     register are followed; what is computed from it is not. A register that was used to reach memory is no argument or
     result any more: it is left over.
     """
-    return _Flow(code, linked).run(fields)
+    return _RegisterFlow(code, linked).run(fields)
 
 
-class _Flow:
+class _RegisterFlow:
     def __init__(self, code: bytes, linked: frozenset[int]) -> None:
         from iced_x86 import Decoder, InstructionInfoFactory, Register
 

@@ -29,7 +29,7 @@ NMI_ENTRIES = (
 def trace_field(code: bytes) -> int | None:
     """Offset of the displacement of the call that a function begins with, None where it does not begin with one.
 
-    Input: TRACE_BYTES or more bytes of the function; an endbr64 before the call is passed over.
+    Input: TRACE_BYTES or more bytes of the function; an endbr64 before the call is skipped.
     """
     at = len(LANDING) if code.startswith(LANDING) else 0
     return at + len(CALL) if code[at : at + 1] == CALL else None
@@ -38,7 +38,7 @@ def trace_field(code: bytes) -> int | None:
 def trace_target(code: bytes, address: int) -> int | None:
     """Address that a function's first instruction calls, or None where it does not begin with a call.
 
-    Input: TRACE_BYTES or more bytes of the function and its address; an endbr64 before the call is passed over.
+    Input: TRACE_BYTES or more bytes of the function and its address; an endbr64 before the call is skipped.
     """
     field = trace_field(code)
     if field is None or len(code) < field + 4:

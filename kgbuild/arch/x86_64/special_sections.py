@@ -2,7 +2,7 @@
 """x86_64: the special sections of kernels from 3.10 on, each with all that is known of it.
 
 Sources: arch/x86/include/asm/{jump_label,bug,alternative,static_call}.h, tools/objtool/check.c, kernel/module/main.c
-and arch/x86/kernel/module.c (what is looked up and acted upon), include/asm-generic/vmlinux.lds.h; of 6.1 and 6.12.
+and arch/x86/kernel/module.c (what is looked up and acted on), include/asm-generic/vmlinux.lds.h; of 6.1 and 6.12.
 """
 
 from __future__ import annotations

@@ -48,7 +48,11 @@ def _lines(path: Sequence[str], command: click.Command, others: Sequence[str]) -
             found = command.get_command(context, below)
             said = found.get_short_help_str(200) if found is not None else ""
             yield from (".TP", f".BR {escape(page_name([*path, below]))} (1)", escape(said))
-    options = [o for p in command.params if isinstance(p, click.Option) and (o := p.get_help_record(context))]
+    options = [
+        record
+        for param in command.params
+        if isinstance(param, click.Option) and (record := param.get_help_record(context))
+    ]
     if options:
         yield ".SH OPTIONS"
         for option, said in options:

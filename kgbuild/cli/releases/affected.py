@@ -42,7 +42,8 @@ def affected(
     common: options.Common,
 ) -> None:
     """Show for each kernel and fix of a directory whether the kernel is affected, has the fix already, conflicts with
-    it, or does not have the code, from its source and configuration. Nothing is compiled.
+    it, or does not have the code, from its source and configuration. Nothing is compiled. --verbose tells of each hunk,
+    --quiet only of kernels that are affected or can't be decided.
 
     \b
     Example:
@@ -62,5 +63,9 @@ def affected(
     answer = affected_answer(shown, rows)
     status = affected_status(rows)
     errors = affected_errors(rows, status) if status else []
-    common.deliver(Answer(lambda: answer, lambda _: affected_lines(answer)), status=status, errors=errors)
+    common.deliver(
+        Answer(lambda: answer, lambda _: affected_lines(answer, quiet=common.quiet, verbose=common.verbose)),
+        status=status,
+        errors=errors,
+    )
     context.exit(status)

@@ -13,6 +13,7 @@ import click
 
 from kgbuild.cli import options
 from kgbuild.cli.contract.commands import KgbuildCommand
+from kgbuild.cli.releases.pages import html_option, kernel_files, write_pages
 from kgbuild.cli.releases.shared import directory_option, kernels_option
 from kgbuild.report.formats import Answer
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     metavar="ADDRESS",
     help="Run the jobs on this Dask scheduler (tcp://HOST:PORT), or on one of this machine (local).",
 )
+@html_option
 @options.jobs_option
 @options.tool_options
 @options.common_options()
@@ -57,6 +59,7 @@ def matrix(
     accel: str,
     timeout: int,
     dask: str | None,
+    html: Path | None,
     jobs: int,
     tools: ToolChoice,
     common: options.Common,
@@ -95,6 +98,7 @@ def matrix(
     answer = run.to_json()
     status = matrix_status(run)
     errors = matrix_errors(run) if status else []
+    write_pages(html, answer, kernel_files(run.graph.results.values()), common, status=status, errors=errors)
     common.deliver(Answer(lambda: answer, lambda _: matrix_lines(answer)), status=status, errors=errors)
     context.exit(status)
 

@@ -8,10 +8,9 @@ from types import TracebackType
 from typing import Any
 
 from kgbuild.cli.contract.safe_streams import raw_stderr
-from kgbuild.host.system.cache import readable_size
 from kgbuild.releases.answers import columns, short_state, shown_kernel
 from kgbuild.releases.job_graph import JobGraph, JobId, JobResult
-from kgbuild.shown_text import printable
+from kgbuild.shown_text import printable, readable_size
 
 _FIXED = {"fixed": "fixed (in source)"}
 

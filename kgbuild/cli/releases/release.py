@@ -11,6 +11,7 @@ import click
 from kgbuild.cli import options
 from kgbuild.cli.contract.commands import KgbuildCommand
 from kgbuild.cli.releases.matrix import shown
+from kgbuild.cli.releases.pages import html_option, kernel_files, write_pages
 from kgbuild.cli.releases.shared import directory_option, kernels_option
 from kgbuild.report.formats import Answer
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--dask", metavar="ADDRESS", help="Run the jobs on this Dask scheduler, or on one of this machine (local)."
 )
+@html_option
 @options.jobs_option
 @options.tool_options
 @options.common_options()
@@ -47,6 +49,7 @@ def release(
     accel: str,
     timeout: int,
     dask: str | None,
+    html: Path | None,
     jobs: int,
     tools: ToolChoice,
     common: options.Common,
@@ -62,13 +65,16 @@ def release(
     from kgbuild.host.releases.directory import read_directory
     from kgbuild.pipeline.releases.kernels import choose_kernels
     from kgbuild.pipeline.releases.options import build_options, open_workers
+    from kgbuild.pipeline.releases.packages import pack_release
     from kgbuild.pipeline.releases.release import ReleaseRefused, check_name, make_release, read_before
+    from kgbuild.pipeline.releases.signing import key_of
     from kgbuild.releases.manifest import folder_of
 
     out = common.output()
     directory = read_directory(root)
     check_name(directory, number)
     read_before(directory, number)
+    key = key_of(root, directory.config)
     names = choose_kernels(directory.config, kernels, out, offline=common.offline, mirror=tools.mirror)
     workers = open_workers(jobs, dask)
     fixes = [fix.id for fix in directory.config.of_release(number)]
@@ -85,6 +91,7 @@ def release(
                 force=replace,
                 accel=accel,
                 timeout=timeout,
+                key=key,
                 told=show,
             )
     except ReleaseRefused as error:
@@ -93,7 +100,12 @@ def release(
         context.exit(_refuse(common, number, error.rows, error.exit_code))
         return
     manifest = made.manifest
-    common.deliver(Answer(lambda: {**manifest, "written": made.written}))
+    write_pages(html, manifest, kernel_files(made.run.graph.results.values()), common)
+    packed = pack_release(directory, number)
+    if packed:
+        options.write_directory(root / packed.output, packed.files)
+    packages = [str(Path(packed.output) / name) for name in packed.files] if packed else []
+    common.deliver(Answer(lambda: {**manifest, "written": made.written, "packages": packages}))
     for row in manifest["kernels"]:
         module = row["module"]
         taken = ", ".join(t["function"] for t in row["taken_back"])
@@ -105,6 +117,8 @@ def release(
         out.line("kernel", text + (f"  takes back {taken}" if taken else ""))
     state = "" if made.written else " (was there already, with the same bytes)"
     out.line("wrote", f"{root / folder_of(number)}{state}")
+    for name in packages:
+        out.line("wrote", str(root / name))
 
 
 def _refuse(common: options.Common, number: int, rows: object, status: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from kgbuild.report.explain import Explanation
+from kgbuild.report.explanation import Explanation
 from kgbuild.report.side_by_side import Style, render
 
 MAX_WIDTH = 200  # columns; longer lines are hard to follow from one side to the other

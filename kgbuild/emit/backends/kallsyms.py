@@ -179,7 +179,7 @@ def _replaced_at_load(output: OutObject, arch: Arch) -> Iterator[tuple[OutSectio
         size = emitted_entry_size(table, arch)
         for base in range(0, len(table.data), size or 1):
             at, width = spec.fields[size]["length"]
-            length = int.from_bytes(table.data[base + at : base + at + width], "little")
+            length = int.from_bytes(table.data[base + at : base + at + width], output.records.order)
             owner = rows[base]
             if owner.symbol.section is not None:
                 start = owner.symbol.value + owner.addend

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """kGraft, the interface of SLE 12: a flat array of functions, and everything else as in the back end kallsyms.
 
-Checked at object level, not booted: no such kernel is at hand (docs/backends.md). The wrapper holds the array, so it is
-made for each patch; it names the new functions by symbols that are added here.
+Checked at object level, not booted: there is no such kernel to try (docs/backends.md). The wrapper holds the array, so
+it is made for each patch; it names the new functions by symbols that are added here.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ module_abi.py, and the names in them.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -51,7 +50,7 @@ class LookupTables:
     def add_to(self, out: OutObject, image_of: Callable[[str], KernelImage]) -> None:
         """Append the tables to an object. `image_of` gives the kernel's files, whose code the digests are of."""
         strings = OutSection(abi.LOOKUP_STRINGS_SECTION, SHT.PROGBITS, SHF.ALLOC)
-        text = _Texts(strings)
+        text = _StringPool(strings)
         symbols, ranges, sites = (
             OutSection(table.section, SHT.PROGBITS, SHF.ALLOC, align=8)
             for table in (abi.SYMBOLS, abi.RANGES, abi.SITES)
@@ -89,7 +88,7 @@ class LookupTables:
             if site.object:
                 sites.relocs.append(OutReloc(base + in_site["object"], abs64, named, text.at(site.object)))
         sites.data += bytes(abi.SITES.size)
-        count = bytearray(struct.pack("<I", len(symbols.data)))
+        count = bytearray(abi.NUMBER.pack(len(symbols.data)))
         size = OutSection(abi.value_section(abi.SYMBOLS_SIZE), data=count, align=4)
         for section in (strings, symbols, ranges, sites, size):
             out.sections.append(section)
@@ -98,7 +97,7 @@ class LookupTables:
                 out.symbols.append(OutSymbol(name, section, 0, len(section.data), STB.GLOBAL, STT.OBJECT))
 
 
-class _Texts:
+class _StringPool:
     def __init__(self, section: OutSection) -> None:
         self._section = section
         self._known: dict[str, int] = {}

@@ -8,13 +8,13 @@ relies on a function (data/livepatch/kallsyms.c): most of what a function comput
 
 from __future__ import annotations
 
-import struct
 import zlib
 from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
 from kgbuild.arch.base import Arch
+from kgbuild.elf.records import ByteOrder
 from kgbuild.errors import ToolError
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.kernel.vmlinux_image import KernelImage
@@ -48,11 +48,13 @@ class StableCode:
         can't be read."""
         start = self._address(place)
         code = self._image.read(start, place.size) or b""
-        written = [(a - start, b - start) for a, b in self._written if a < start + place.size and b > start]
+        written = [
+            (begin - start, end - start) for begin, end in self._written if begin < start + place.size and end > start
+        ]
         written += self._relocated(place)
         ranges: list[tuple[int, int]] = []
         for offset, length in self._arch.stable(code):
-            if any(a < offset + length and b > offset for a, b in written):
+            if any(begin < offset + length and end > offset for begin, end in written):
                 continue
             if ranges and sum(ranges[-1]) == offset:
                 ranges[-1] = (ranges[-1][0], ranges[-1][1] + length)
@@ -60,7 +62,7 @@ class StableCode:
                 ranges.append((offset, length))
         if not ranges:
             return NOTHING
-        return Stable(tuple(ranges), zlib.crc32(b"".join(code[a : a + n] for a, n in ranges)))
+        return Stable(tuple(ranges), zlib.crc32(b"".join(code[at : at + size] for at, size in ranges)))
 
     def _address(self, place: BoundSymbol) -> int:
         """Where the image has the place; a module's places are offsets in sections."""
@@ -98,7 +100,7 @@ class StableCode:
     def _constants(self, name: str, size: int) -> Iterator[tuple[int, int]]:
         address, raw = self._image.table(name) or (0, b"")
         for at in range(0, len(raw) - 3, 4):
-            site = address + at + struct.unpack_from("<i", raw, at)[0]
+            site = address + at + int.from_bytes(raw[at : at + 4], self._image.obj.order, signed=True)
             yield site, site + size
 
     def _replaced(self, name: str) -> list[tuple[int, int]]:
@@ -107,7 +109,7 @@ class StableCode:
             return []
         fitting = []
         for size, fields in self._arch.special[name].fields.items():
-            found = list(_entries(address, raw, size, fields["length"], REPLACED[name]))
+            found = list(_entries(address, raw, size, fields["length"], REPLACED[name], self._image.obj.order))
             if len(raw) % size == 0 and all(self._holds_code(a) for a, _ in found):
                 fitting.append(found)
         if len(fitting) != 1:
@@ -126,10 +128,13 @@ class StableCode:
         return range(start[0], end[0]) if len(start) == len(end) == 1 else range(0)
 
 
-def _entries(address: int, raw: bytes, size: int, length: tuple[int, int], pointer: bool) -> Iterator[tuple[int, int]]:
+def _entries(
+    address: int, raw: bytes, size: int, length: tuple[int, int], pointer: bool, order: ByteOrder
+) -> Iterator[tuple[int, int]]:
     """(start, end) by the entries of a table."""
     at, width = length
     for base in range(0, len(raw) - size + 1, size):
         entry = raw[base : base + size]
-        start = int.from_bytes(entry[:8], "little") if pointer else address + base + struct.unpack_from("<i", entry)[0]
-        yield start, start + int.from_bytes(entry[at : at + width], "little")
+        distance = int.from_bytes(entry[:4], order, signed=True)
+        start = int.from_bytes(entry[:8], order) if pointer else address + base + distance
+        yield start, start + int.from_bytes(entry[at : at + width], order)

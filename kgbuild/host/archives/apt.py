@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.archives.archive import Archive, GoneError, Package
+from kgbuild.host.archives.archive import Archive, GoneError, PackageVersion
 from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
 from kgbuild.host.system.run import run, tied
@@ -81,7 +81,7 @@ class Apt:
 
     def narrowed(self, label: str) -> Archive:
         """See `Archive`: of the lists of this machine nobody knows which release they are of."""
-        raise UserError("the package lists of this machine are not told apart by release", place=label)
+        raise UserError("the package lists of this machine are not separated by release", place=label)
 
     def version_key(self, version: str) -> Any:
         """Sort key that orders package versions as Debian policy 5.6.12 says."""
@@ -107,7 +107,7 @@ class Apt:
         wanted = sorted(set(names))
         return parse_madison(self._query("madison", *wanted)) if wanted else {}
 
-    def packages(self, wanted: Iterable[tuple[str, str]]) -> list[Package]:
+    def packages(self, wanted: Iterable[tuple[str, str]]) -> list[PackageVersion]:
         """The given (name, version) pairs with sizes. Raises ToolError where one is not in the lists."""
         pairs = list(wanted)
         text = self._query("show", *(f"{name}={version}" for name, version in pairs))
@@ -118,9 +118,11 @@ class Apt:
         for name, version in pairs:
             if (name, version) not in sizes:
                 raise ToolError(f"version {version} is not in the package lists", place=name, remedy=UPDATE_REMEDY)
-        return [Package(name, version, sizes[name, version]) for name, version in pairs]
+        return [PackageVersion(name, version, sizes[name, version]) for name, version in pairs]
 
-    def download(self, packages: list[Package], directory: Path, progress: Progress, title: str) -> dict[str, Path]:
+    def download(
+        self, packages: list[PackageVersion], directory: Path, progress: Progress, title: str
+    ) -> dict[str, Path]:
         """Fetch packages into `directory` and return the file of each by package name.
 
         `title` is what the progress bar calls it.
@@ -152,7 +154,7 @@ class Apt:
             self._fail(done.stderr)
         return {package.name: self._file_of(package, directory) for package in packages}
 
-    def are_there(self, packages: Iterable[Package]) -> bool:
+    def are_there(self, packages: Iterable[PackageVersion]) -> bool:
         """See `Archive`."""
         specs = [f"{p.name}={p.version}" for p in packages]
         done = run(["apt-get", "download", "-q", "--print-uris", *specs], env=self._environment, check=False)
@@ -198,7 +200,7 @@ class Apt:
             remedy = f"{UPDATE_REMEDY} (the package lists are older than the archive)"
         raise ToolError(fact, place="apt-get download", remedy=remedy)
 
-    def _file_of(self, package: Package, directory: Path) -> Path:
+    def _file_of(self, package: PackageVersion, directory: Path) -> Path:
         version = package.version.replace(":", "%3a")
         for file in directory.glob(f"{package.name}_*.deb"):
             if file.name.startswith(f"{package.name}_{version}_"):

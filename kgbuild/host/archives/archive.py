@@ -18,7 +18,7 @@ from kgbuild.progress import Progress
 
 
 @dataclass(frozen=True)
-class Package:
+class PackageVersion:
     """One version of a package as the archive has it; `size` is the download in bytes."""
 
     name: str
@@ -54,14 +54,16 @@ class Archive(Protocol):
     def version_key(self, version: str) -> Any:
         """Sort key that orders versions as the archive does. What is no version comes before all that are."""
 
-    def packages(self, wanted: Iterable[tuple[str, str]]) -> list[Package]:
+    def packages(self, wanted: Iterable[tuple[str, str]]) -> list[PackageVersion]:
         """The given (name, version) pairs with sizes. Raises ToolError where one is not in the lists."""
 
-    def download(self, packages: list[Package], directory: Path, progress: Progress, title: str) -> dict[str, Path]:
+    def download(
+        self, packages: list[PackageVersion], directory: Path, progress: Progress, title: str
+    ) -> dict[str, Path]:
         """Fetch packages into `directory` and return the file of each by package name; `title` is what the progress bar
         calls it. Raises ToolError."""
 
-    def are_there(self, packages: Iterable[Package]) -> bool:
+    def are_there(self, packages: Iterable[PackageVersion]) -> bool:
         """Whether the archive really has these packages, by asking for their files without fetching them. Raises
         ToolError where it can't be asked."""
 

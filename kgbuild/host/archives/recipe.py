@@ -22,7 +22,7 @@ from typing import Any
 
 import kgbuild
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.archives.archive import Archive, Package
+from kgbuild.host.archives.archive import Archive, PackageVersion
 from kgbuild.host.archives.suites import Suite, Suites, ToolchainRule
 
 LOCAL = "local"
@@ -112,7 +112,7 @@ class FetchPlan:
     release: str
     version: str
     groups: Mapping[str, str]
-    packages: Mapping[str, Package]
+    packages: Mapping[str, PackageVersion]
 
     @property
     def parts(self) -> list[Part]:

@@ -28,7 +28,7 @@ class Suite:
     site      which of the recipe's sites has it
     label     what users call the distribution's release in names of kernels: deb12
     base      the suite that it belongs to: bookworm. A toolchain is made of the suites of one base
-    archived  the distribution has stopped signing its lists anew, so that their date has passed
+    archived  the distribution has stopped signing its lists, so that their date has passed
     """
 
     name: str

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import UserError
-from kgbuild.host.kernels.build_path import may_show_path
+from kgbuild.host.compile.build_path import may_show_path
 from kgbuild.host.kernels.compile_commands import read_detours, read_sources
+from kgbuild.host.kernels.unit_listing import SILENT, file_about, file_below, file_of_all, read_units
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.patches.patch_sources import read_patch_source, unpack_patch
 from kgbuild.host.system.input_files import path_within
@@ -38,6 +39,7 @@ from kgbuild.patch.tree_paths import (
     other_architecture,
 )
 from kgbuild.patch.unified_diff import DEV_NULL, FilePatch, ParsedPatch, parse_patch, strip_path
+from kgbuild.progress import Progress
 from kgbuild.shown_text import printable
 
 _SHOWN = 6
@@ -170,7 +172,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
             refusals += faults if others else [Refusal("P22-fixed", path, fact)]
     check_added_code({p: (read_original(kernel, p) or b"", a.text, a.new_bytes) for p, a in texts.items()})
     files: dict[str, bytes] = {}
-    detours = read_detours(kernel.units)
+    detours = read_detours(file_about(kernel, texts))
     # the patched source is compiled at the original's path then, and a directive must not give it another
     as_it_is = kernel.outside is not None or may_show_path(kernel)
     for path, applied in texts.items():
@@ -239,12 +241,12 @@ class _Elsewhere:
 
     def has(self, path: str) -> bool:
         """Whether a patch to this file of the tree is left out."""
-        if not self._is_away(path) or path in self._units:
+        if not self._is_away(path) or self._is_unit(path):
             return False
         if not path.endswith(".h"):
             return True
         other = self._other(path)
-        return str(Path(path).parent) not in self._folders and not (other and self._is_named(other))
+        return not self._has_units_beside(path) and not (other and self._is_named(other))
 
     def _is_away(self, path: str) -> bool:
         return bool(self._other(path)) or classify(path) is FileKind.SKIPPED
@@ -256,13 +258,13 @@ class _Elsewhere:
     def _own(self) -> str:
         return platform_of(self._kernel).source_arch
 
-    @cached_property
-    def _units(self) -> frozenset[str]:
-        return frozenset(source for source, _, _ in read_sources(self._kernel.units) if self._is_away(source))
+    def _is_unit(self, path: str) -> bool:
+        return path.endswith(".c") and bool(read_units(self._kernel, [path])[path])
 
-    @cached_property
-    def _folders(self) -> frozenset[str]:
-        return frozenset(str(Path(source).parent) for source in self._units)
+    def _has_units_beside(self, path: str) -> bool:
+        folder = str(Path(path).parent)
+        rows = read_sources(file_about(self._kernel, [path]))
+        return any(str(Path(source).parent) == folder and self._is_away(source) for source, _, _ in rows)
 
     def _is_named(self, other: str) -> bool:
         """Whether a file that this kernel may be built of includes headers of another architecture's, or a makefile of
@@ -272,7 +274,7 @@ class _Elsewhere:
             near = re.compile(rb"^[ \t]*#[ \t]*include\b[^\n]*/%b/|arch/%b/include" % (name, name), re.MULTILINE)
             far = re.compile(rb"^[ \t]*#[ \t]*include\b[^\n]*\barch/%b/" % name, re.MULTILINE)
             top = self._kernel.source
-            units = {top / Path(source).parent for source, _, _ in read_sources(self._kernel.units)}
+            units = {top / Path(source).parent for source, _, _ in read_sources(file_of_all(self._kernel))}
             self._named[other] = (
                 _any_has(_below(top / "arch" / self._own), near, f"/{other}/")
                 or _any_has(_below(top / "include"), far, f"arch/{other}/")
@@ -319,7 +321,7 @@ def _check_place(kernel: Kernel, path: str, patch: ParsedPatch, file: FilePatch,
     return []
 
 
-def find_includers(kernel: Kernel, paths: Iterable[str]) -> dict[str, list[str]]:
+def find_includers(kernel: Kernel, paths: Iterable[str], progress: Progress = SILENT) -> dict[str, list[str]]:
     """Units that compile each of these .c files by including it, directly or through another such file.
 
     For example, kernel/sched/build_policy.c includes deadline.c. The text of this kernel's units is searched, those in
@@ -328,17 +330,17 @@ def find_includers(kernel: Kernel, paths: Iterable[str]) -> dict[str, list[str]]
     wanted = list(paths)
     if not wanted:
         return {}
-    sources = sorted({source for source, _, _ in read_sources(kernel.units)})
-    return {path: _includers(kernel, path, sources) for path in wanted}
+    return {path: _includers(kernel, path, progress) for path in wanted}
 
 
-def _includers(kernel: Kernel, path: str, sources: Sequence[str]) -> list[str]:
+def _includers(kernel: Kernel, path: str, progress: Progress) -> list[str]:
     name = re.escape(Path(path).name).encode()
     pattern = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*["<]([^">]*\b' + name + rb')[">]', re.MULTILINE)
     found: list[str] = []
     queue, seen = [(path, pattern)], {path}
     top = path.split("/", 1)[0]
-    near = [s for s in sources if s.startswith(f"{top}/")]
+    rows = read_sources(file_below(kernel, top, progress))
+    near = sorted({source for source, _, _ in rows if source.startswith(f"{top}/")})
     while queue:
         target, regex = queue.pop(0)
         for source in near:

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kgbuild.elf.records import records_at
+
 PERL = "/usr/bin/perl"
 PROGRAM = Path(__file__).resolve().parents[2] / "data" / "assembler" / "as.pl"
 # ELF (gABI): offsets in the file header, the section header and the symbol of a 64-bit file.
@@ -35,16 +37,21 @@ def make_assembler(folder: Path, real: str) -> list[str]:
 
 def restore_types(data: bytes) -> bytes:
     """The object with every symbol of type STT_GNU_IFUNC changed to STT_OBJECT; the kernel has no indirect functions.
-    Anything but a 64-bit little-endian ELF file is returned unchanged."""
-    if data[:6] != b"\x7fELF\x02\x01":
+    Anything but a 64-bit ELF file is returned unchanged."""
+    records = records_at(data)
+    if records is None:
         return data
     out = bytearray(data)
-    header = int.from_bytes(data[40:48], "little")
-    count = int.from_bytes(data[60:62], "little") or int.from_bytes(data[header + 32 : header + 40], "little")
-    for at in range(header, header + 64 * count, 64):
-        if int.from_bytes(data[at + 4 : at + 8], "little") != _SYMTAB:
+    fields = records.header.unpack_from(data)
+    header, step = fields[6], records.section.size
+    if header + step > len(data):
+        return data
+    # a count that does not fit is in the first header (gABI, e_shnum)
+    count = fields[12] or records.section.unpack_from(data, header)[5]
+    for at in range(header, min(header + step * count, len(data) - step + 1), step):
+        _, kind, _, _, start, size, *_ = records.section.unpack_from(data, at)
+        if kind != _SYMTAB:
             continue
-        start, size = (int.from_bytes(data[at + i : at + i + 8], "little") for i in (24, 32))
         kinds = data[start + 4 : start + size : 24]
         for number, info in enumerate(kinds):
             if info & 0xF == _IFUNC:

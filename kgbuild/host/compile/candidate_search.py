@@ -7,11 +7,12 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.host.compile.apply_patches import why_not_built
 from kgbuild.host.compile.include_index import (
     constant_makers,
@@ -25,7 +26,8 @@ from kgbuild.host.compile.preprocess import (
     differs,
     object_differs,
 )
-from kgbuild.host.kernels.compile_commands import read_all_units, read_units
+from kgbuild.host.kernels.compile_commands import read_all_units
+from kgbuild.host.kernels.unit_listing import file_of_all, read_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.patch.tree_paths import FileKind, classify
@@ -35,6 +37,9 @@ MAX_UNITS = 100
 
 
 _ROUND = 16
+
+# So few units are all examined at once; otherwise some affected ones are looked at first, each found in a few tries.
+_FEW, _SAMPLES, _TRIES = 4, 3, 4
 
 
 # Code that has already run when a live patch is loaded is not part of the running kernel.
@@ -56,6 +61,12 @@ class Selection:
     refusals: list[Refusal] = field(default_factory=list)
 
 
+class FirstLook(Protocol):
+    """Looks at a few units of a selection before the `rest`; raises Refused if these stand against the patch."""
+
+    def __call__(self, selection: Selection, rest: int) -> None: ...
+
+
 def is_fixed(unit: UnitCommand) -> bool:
     """Whether an object can't be patched. Its source may be kernel code otherwise: arch/x86/purgatory/sha256.o is made
     from lib/crypto/sha256.c."""
@@ -73,9 +84,12 @@ class CandidateSearch:
     progress: Progress
     jobs: int
     max_units: int
+    look: FirstLook | None = None
+    headers: Mapping[str, Collection[str]] = field(default_factory=dict)
+    _known: dict[str, bool | Refusal] = field(default_factory=dict)
 
     def run(self) -> None:
-        commands = read_units(self.kernel.units, self.candidates)
+        commands = read_units(self.kernel, self.candidates, self.progress)
         patchable: list[UnitCommand] = []
         fixed: list[UnitCommand] = []
         for unit in (unit for units in commands.values() for unit in units):
@@ -90,9 +104,40 @@ class CandidateSearch:
         with self.cache.scratch("preprocess") as scratch:
             overlay = Overlay(self.kernel, self.selection.files, scratch, self.selection.real)
             trees = Trees(self.kernel, overlay, scratch)
+            if self.look is not None and len(patchable) > _FEW:
+                self._look_first(trees, patchable, self.look)
             if self._look_at_units(trees, patchable):
                 self._look_at_others(trees, fixed, assembly, makers)
             self.selection.real = overlay.entered
+
+    def _look_first(self, trees: Trees, units: Sequence[UnitCommand], look: FirstLook) -> None:
+        """Have one affected unit of each header looked at; of a few headers, more of them."""
+        by_source: dict[str, list[UnitCommand]] = {}
+        for unit in units:
+            by_source.setdefault(unit.source, []).append(unit)
+        wanted = max(1, _SAMPLES // max(len(self.headers), 1))
+        sizes = {source: (self.kernel.source / source).stat().st_size for source in by_source}
+        because: dict[str, str] = {}
+        with ThreadPoolExecutor(max(self.jobs, 1)) as pool:
+            for files in self.headers.values():
+                near = sorted((s for s in by_source if s in files), key=lambda source: (sizes[source], source))
+                near = [source for source in near if source not in because][: wanted * _TRIES]
+                found = [source for source in because if source in files]
+                for at in range(0, len(near), max(self.jobs, 1)):
+                    if len(found) >= wanted:
+                        break
+                    some = [by_source[source][0] for source in near[at : at + max(self.jobs, 1)]]
+                    for unit, answer in zip(some, pool.map(lambda u: differs(trees, u), some), strict=True):
+                        self._known[unit.object] = answer
+                        if answer is True:
+                            found.append(unit.source)
+                because |= {source: self.candidates[source] for source in found}
+        for answer in self._known.values():
+            if isinstance(answer, Refusal):
+                raise Refused([answer], len(units) - len(self._known))
+        if because:
+            selection = Selection(self.selection.files, because, self.selection.real)
+            look(selection, len(units) - len(because))
 
     def _is_built(self, source: str) -> bool:
         if _HAS_RUN.fullmatch(source):
@@ -114,7 +159,9 @@ class CandidateSearch:
         ):
 
             def one(unit: UnitCommand) -> bool | Refusal:
-                answer = differs(trees, unit)
+                answer = self._known.get(unit.object)
+                if answer is None:
+                    answer = differs(trees, unit)
                 task.advance()
                 return answer
 
@@ -156,8 +203,8 @@ class CandidateSearch:
     def _look_at_others(
         self, trees: Trees, fixed: Sequence[UnitCommand], assembly: Sequence[str], makers: Sequence[str]
     ) -> None:
-        named = read_units(self.kernel.units, ["init/main.c"])["init/main.c"]  # no out-of-tree module has it
-        model = named[0] if named else next(read_all_units(self.kernel.units))
+        named = read_units(self.kernel, ["init/main.c"])["init/main.c"]  # no out-of-tree module has it
+        model = named[0] if named else next(read_all_units(file_of_all(self.kernel)))
         because = self.candidates
 
         def not_c(source: str) -> Refusal:

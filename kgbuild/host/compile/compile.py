@@ -23,11 +23,11 @@ from kgbuild.debuginfo.compile_flags import find_optimized, optimize_macros
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import ToolError
 from kgbuild.host.compile.assembler import make_assembler, restore_types
+from kgbuild.host.compile.build_path import overlap, path_when_built, shows_path
 from kgbuild.host.compile.make_rules import read_dependencies
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.compile.result_cache import CompiledSide, identity_of, result_key, unpack
 from kgbuild.host.compile.shared_objects import PLACE, Compile, SharedObjects, clones_file, path_options
-from kgbuild.host.kernels.build_path import overlap, path_when_built, shows_path
 from kgbuild.host.kernels.build_tools import BuildTools, tools_of
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache

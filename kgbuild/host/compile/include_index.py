@@ -28,6 +28,7 @@ from kgbuild.csource.include_graph import Include, IncludeGraph, Resolver, insid
 from kgbuild.csource.token_pasting import read_words
 from kgbuild.errors import ToolError
 from kgbuild.host.kernels.compile_commands import SOURCE, open_database, read_all_units
+from kgbuild.host.kernels.unit_listing import file_of_all
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.sealed import is_whole, seal, written_aside
@@ -200,7 +201,7 @@ def make_index(kernel: Kernel, path: Path, progress: Progress) -> IncludeIndex:
     everywhere: dict[str, None] = {}
     climbing: dict[str, None] = {}
     roots: dict[str, None] = {}
-    for unit in read_all_units(kernel.units):
+    for unit in read_all_units(file_of_all(kernel, progress)):
         more, included = search_path(unit.argv)
         folders.update(dict.fromkeys(more))
         everywhere.update(dict.fromkeys(included))

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kgbuild.csource.reached_changes import may_emit_other
+from kgbuild.csource.reached_changes import Effect, read_effect
 from kgbuild.csource.token_equality import same_active, same_preprocessed
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
@@ -77,7 +77,13 @@ def differs(trees: Trees, unit: UnitCommand) -> bool | Refusal:
     texts = preprocess_both(trees, unit, ["-E"])
     if isinstance(texts, Refusal):
         return texts
-    return may_emit_other(*texts) if drops_unused(unit.argv) else not same_preprocessed(*texts)
+    if not drops_unused(unit.argv):
+        return not same_preprocessed(*texts)
+    effect = read_effect(*texts)
+    if effect is Effect.CLASH:
+        fault = why_not_valid(trees, unit)
+        return Refusal("P10-compile", unit.source, fault) if fault else False
+    return effect is Effect.MAY_CHANGE
 
 
 def drops_unused(argv: Sequence[str]) -> bool:
@@ -116,6 +122,16 @@ def assembly_differs(trees: Trees, model: UnitCommand, source: str) -> bool:
     unit = UnitCommand(source, source, "", "", False, (model.argv[0], *argv), ())
     texts = preprocess_both(trees, unit, ["-E"], fails=True)
     return isinstance(texts, Refusal) or not same_preprocessed(*texts)
+
+
+def why_not_valid(trees: Trees, unit: UnitCommand) -> str | None:
+    """What the compiler says against the patched text of a unit; "" if nothing, None if it does not compile the
+    original either. Nothing is made of it (-fsyntax-only)."""
+    options = ["-g0", "-fsyntax-only"]
+    patched = _one(trees, unit, options, patched=True)
+    if not isinstance(patched, str):
+        return ""
+    return None if isinstance(_one(trees, unit, options, patched=False), str) else patched
 
 
 def compile_seconds(trees: Trees, unit: UnitCommand) -> float:
@@ -170,6 +186,8 @@ def _one(trees: Trees, unit: UnitCommand, options: Sequence[str], *, patched: bo
                 break
         if done.status != 0:
             return why_failed(done, tree)
+        if not out.exists():
+            return b""  # nothing was asked for
         # __FILE__ must not differ
         return out.read_bytes().replace(f"{tree}/".encode(), b"/src/")
     finally:

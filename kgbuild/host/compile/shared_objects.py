@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kgbuild.host.compile.assembler import PROGRAM
+from kgbuild.host.compile.compiler_digest import compiler_digest
 from kgbuild.host.compile.make_rules import read_dependencies
 from kgbuild.host.kernels.build_tools import BuildTools
-from kgbuild.host.kernels.kbuild import compiler_version
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.children import COMPILE_LIMITS
 from kgbuild.model import Kernel, UnitCommand
@@ -116,7 +116,7 @@ class SharedObjects:
     def __init__(self, kernel: Kernel, cache: Cache) -> None:
         self._kernel = kernel
         self._cache = cache
-        self._compiler = compiler_version(kernel)
+        self._compiler = compiler_digest(kernel)
         self._assembler = hashlib.sha256(PROGRAM.read_bytes()).hexdigest()
 
     @contextmanager
@@ -156,7 +156,7 @@ class SharedObjects:
         own_inputs = any(_OWN_INPUTS.match(word) for word in unit.argv)
         if kernel.outside is not None or "clang" in kernel.compiler or own_inputs or what.place is None:
             return ""
-        if not what.source.is_relative_to(what.tree) or tools.sandbox is None:
+        if not what.source.is_relative_to(what.tree) or tools.sandbox is None or not self._compiler:
             return ""
         text = what.out.with_suffix(".i")
         argv = [word for word in what.argv if word != "-c"]

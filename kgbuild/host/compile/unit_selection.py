@@ -18,10 +18,10 @@ import contextlib
 import hashlib
 import marshal
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from kgbuild.arch.platform import Platform
-from kgbuild.csource.header_impact import changed_names, spread_names
+from kgbuild.csource.header_impact import OTHER, changed_names, read_pieces, spread_names
 from kgbuild.csource.include_graph import (
     QUOTED,
     IncludeGraph,
@@ -36,7 +36,8 @@ from kgbuild.csource.token_equality import same_header
 from kgbuild.csource.token_pasting import PasteChain, Pastes, read_aliases, read_chains, read_words
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.host.compile.apply_patches import PatchSet, find_includers, why_not_built
-from kgbuild.host.compile.candidate_search import MAX_UNITS, CandidateSearch, Selection
+from kgbuild.host.compile.candidate_search import MAX_UNITS, CandidateSearch, FirstLook, Selection
+from kgbuild.host.compile.header_check import HeaderCheck, check_headers
 from kgbuild.host.compile.include_index import (
     find_links,
     left_by_dots,
@@ -44,7 +45,8 @@ from kgbuild.host.compile.include_index import (
     open_words,
     read_file,
 )
-from kgbuild.host.kernels.compile_commands import SOURCE, names_in_commands, read_detours, read_units
+from kgbuild.host.kernels.compile_commands import SOURCE, names_in_commands, read_detours
+from kgbuild.host.kernels.unit_listing import file_about, file_of_all, read_units
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.sealed import read_sealed, write_sealed
@@ -75,20 +77,22 @@ def choose_units(
     max_units: int = MAX_UNITS,
     *,
     preprocess: bool = True,
+    look: FirstLook | None = None,
 ) -> Selection:
     """Every unit that a patch changes, with the reasons. The result contains refusals, but not those of `patches`.
 
     A .c file that is a unit is its own reason; if units include a .c file, these units are selected; headers and new
     files are looked up in the include graph, unless the patch is already refused. Without `preprocess`, every unit that
-    may see a difference is selected, whether its tokens differ or not.
+    may see a difference is selected, whether its tokens differ or not. `look` is given the patch's own units, and then
+    one of each header, before the others are examined; what it raises ends the search.
     """
     paths = sorted(patches.files)
-    own = read_units(kernel.units, paths)
-    detours = read_detours(kernel.units)
+    own = read_units(kernel, paths, progress)
+    detours = read_detours(file_about(kernel, paths, progress))
     direct = {p: [*([p] if own[p] else []), *detours.get(p, [])] for p in paths}
     rest = [p for p in paths if not direct[p]]
     code = [p for p in rest if p.endswith(".c") and _original(kernel, p) is not None]
-    included = find_includers(kernel, code)
+    included = find_includers(kernel, code, progress)
     because = {source: "changed" for p in paths for source in direct[p]}
     for path, sources in included.items():
         because |= {s: f"includes {path}" for s in sources if s not in because}
@@ -97,7 +101,7 @@ def choose_units(
         selection = Selection(dict(patches.files))
         selection.refusals += [_not_in_kernel(kernel, p) for p in code if p not in known]
     else:
-        selection = _select(kernel, patches.files, known, set(because), cache, progress, jobs, max_units, preprocess)
+        selection = _select(kernel, patches.files, known, because, cache, progress, jobs, max_units, preprocess, look)
     selection.because = because | selection.because
     entered = left_by_dots(f"{SOURCE}/{source}" for source in selection.because)
     selection.real = tuple(sorted({*selection.real, *entered}))
@@ -116,23 +120,30 @@ def _select(
     kernel: Kernel,
     files: Mapping[str, bytes],
     known: set[str],
-    units: set[str],
+    units: Mapping[str, str],
     cache: Cache,
     progress: Progress,
     jobs: int,
     max_units: int,
     preprocess: bool,
+    look: FirstLook | None,
 ) -> Selection:
     """Find the units, in addition to `units`, that the files other than `known` affect."""
     originals = {path: _original(kernel, path) for path in files}
-    same = {p for p, text in originals.items() if p not in known and text is not None and same_header(text, files[p])}
-    selection = Selection({p: t for p, t in files.items() if p not in same})
-    changed = sorted(p for p in selection.files if p not in known)
+    same = {
+        path
+        for path, text in originals.items()
+        if path not in known and text is not None and same_header(text, files[path])
+    }
+    selection = Selection({path: text for path, text in files.items() if path not in same})
+    changed = sorted(path for path in selection.files if path not in known)
     if not changed:
+        if look is not None and units:
+            look(Selection(selection.files, dict(units)), 0)
         return selection
     selection.refusals += _check_scripted(platform_of(kernel), originals, selection.files)
     index = load_include_index(kernel, cache, progress)
-    new = [p for p, text in originals.items() if text is None]
+    new = [path for path, text in originals.items() if text is None]
     resolver = index.resolver(kernel, new)
     graph = _patched_graph(kernel, index.graph, resolver, originals, selection.files)
     hidden = {path: hidden_by(graph, resolver, path, index.folders) for path in new if path in selection.files}
@@ -140,7 +151,9 @@ def _select(
         # whatever file is found instead, its text is the same
         del hidden[path], selection.files[path]
         changed.remove(path)
-    hiding = [_in_place_of(path, o) for path, others in hidden.items() for o in others if o.startswith("./")]
+    hiding = [
+        _in_place_of(path, other) for path, others in hidden.items() for other in others if other.startswith("./")
+    ]
     selection.refusals += hiding
     if hiding:
         return selection
@@ -154,18 +167,27 @@ def _select(
     candidates: dict[str, str] = {}
     for path, above in reached.items():
         verb = "includes" if originals[path] is not None else "includes the new"
-        for source in sorted(above.files - units):
+        for source in sorted(above.files - units.keys()):
             candidates.setdefault(source.removeprefix("./"), f"{verb} {path}")
+    if look is not None and units and not selection.refusals:
+        # the patch's own units, before names are followed and units examined
+        rest = sum(source.endswith(".c") for source in candidates)
+        look(Selection(selection.files, dict(units), selection.real), rest)
+    check = HeaderCheck({path: above.files for path, above in reached.items() if path.endswith(".h")})
     # Names are followed through the files that units read; an out-of-tree index has none of the kernel's headers.
     if len(candidates) > FEW and kernel.outside is None:
         texts = {p: originals[p] or b"" for p in changed}
         for path, others in hidden.items():
             texts[path] = b"\n".join(_original(kernel, other) or b"" for other in others)
-        concerned = _by_names(kernel, graph, search, texts, selection.files, reached)
+        concerned = _by_names(kernel, graph, search, texts, selection.files, reached, check)
         if concerned is not None:
             candidates = {s: why for s, why in candidates.items() if s in concerned}
     if preprocess:
-        CandidateSearch(kernel, selection, candidates, cache, progress, jobs, max_units).run()
+        headers = {path: {f.removeprefix("./") for f in above.files - units.keys()} for path, above in reached.items()}
+        CandidateSearch(kernel, selection, candidates, cache, progress, jobs, max_units, look, headers).run()
+        if not selection.refusals:
+            compiled = {*units, *selection.because}
+            selection.refusals += check_headers(kernel, selection.files, selection.real, check, compiled, cache, jobs)
     else:
         selection.because |= candidates
     return selection
@@ -183,7 +205,7 @@ def _in_place_of(path: str, generated: str) -> Refusal:
     return Refusal("P11-generated", path, fact, remedy="give the new header another name")
 
 
-class _Texts(Mapping[str, bytes]):
+class _TreeTexts(Mapping[str, bytes]):
     """Texts of the kernel's files, read when they are asked for; b"" for one that is not there."""
 
     def __init__(self, kernel: Kernel, paths: Sequence[str]) -> None:
@@ -226,9 +248,10 @@ def _by_names(
     originals: Mapping[str, bytes],
     files: Mapping[str, bytes],
     reached: Mapping[str, Includers],
+    check: HeaderCheck,
 ) -> frozenset[str] | None:
     """The files that see one of the names that the headers change, and those that include a header of which names do
-    not describe the change; None if that is true of all."""
+    not describe the change; None if that is true of all. Headers that declare a new name too are added to `check`."""
     names: set[bytes] = set()
     whole: set[str] = set()
     for path, text in originals.items():
@@ -239,24 +262,47 @@ def _by_names(
             names |= found
     if whole and not names:
         return None
-    if names_in_commands(kernel.units, names):
+    if names_in_commands(file_of_all(kernel), names):
         return None
     with open_words(kernel) as index_of_words:
         # what the patch adds, and files that it makes units read
         others = sorted(set(graph.includes) - set(index_of_words.paths))
         more = {path: _original(kernel, path) or b"" for path in others} | dict(files)
         added = set[bytes]().union(*map(read_words, more.values()))
-        texts = _Texts(kernel, index_of_words.paths)
+        texts = _TreeTexts(kernel, index_of_words.paths)
         chains, aliases = _macros(kernel, texts)
         chains += [chain for text in more.values() for chain in read_chains(text)]
         aliases += [alias for text in more.values() for alias in read_aliases(text)]
         having = index_of_words.having
         pastes = Pastes(chains, aliases, lambda word: word in added or bool(having(word)))
         spread = spread_names(names, texts, more, pastes, having)
+        for path, text in originals.items():
+            new = names & (read_words(files[path]) - read_words(text))
+            for other in _declaring(new, texts, having, files):
+                check.conflicts.append(reached[path].files & search.above([other]).files)
     if spread is None:
         return None
     above = search.above(spread.files).files | whole
     return frozenset(path.removeprefix("./") for path in above)
+
+
+def _declaring(
+    names: Collection[bytes],
+    texts: Mapping[str, bytes],
+    having: Callable[[bytes], Collection[str]],
+    changed: Collection[str],
+) -> list[str]:
+    """Headers, other than the changed ones, that declare one of some new names."""
+    out = set[str]()
+    for name in names:
+        for path in having(name):
+            if path.endswith(".h") and path not in changed and path not in out:
+                pieces = read_pieces(texts[path])
+                if pieces is None or any(
+                    name in piece.names or piece.kind == OTHER for piece in pieces if name in piece.tokens
+                ):
+                    out.add(path)
+    return sorted(out)
 
 
 def _original(kernel: Kernel, path: str) -> bytes | None:

@@ -16,6 +16,7 @@ from kgbuild.host.system.output_files import write_file
 from kgbuild.host.system.run import run
 
 _SECONDS = 300.0
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~%:^-]{0,250}\.(?:deb|rpm)")
 _KEY = re.compile(r"[A-Za-z0-9@._+<> -]{3,200}")
 
 
@@ -33,7 +34,11 @@ def make_repository(folder: Path, key: str, home: Path | None) -> dict[str, int]
     debs, rpms = sorted(folder.glob("*.deb")), sorted(folder.glob("*.rpm"))
     if not debs and not rpms:
         raise UserError("has no packages", place=str(folder), remedy="make some with kgbuild package")
-    made = {}
+    for package in (*debs, *rpms):
+        if not _NAME.fullmatch(package.name):
+            fact = f"{package.name!r} can't be the name of a package in a list"
+            raise UserError(fact, place=str(folder), remedy="rename it, or take it out of the directory")
+    made: dict[str, int] = {}
     env = {**child_environment(), "SOURCE_DATE_EPOCH": str(source_date())}
     if home is not None:
         env["GNUPGHOME"] = str(home.resolve())

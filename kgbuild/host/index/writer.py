@@ -25,6 +25,7 @@ from kgbuild.elf.read import read
 from kgbuild.errors import ToolError
 from kgbuild.host.index.schema import SCHEMA
 from kgbuild.host.kernels.compile_commands import read_modules
+from kgbuild.host.kernels.unit_listing import file_of_all
 from kgbuild.host.modules.files import read_module_bytes
 from kgbuild.host.modules.images import ModuleImages
 from kgbuild.host.system.sealed import written_aside
@@ -96,7 +97,7 @@ class _IndexWriter:
         self.exports: dict[str, set[str]] = {}
         for export in parse_symvers(kernel.symvers.read_text(encoding="utf-8", errors="replace")).values():
             self.exports.setdefault(VMLINUX if export.in_vmlinux else export.module, set()).add(export.name)
-        self.module_units: dict[str, list[str]] = read_modules(kernel.units)
+        self.module_units: dict[str, list[str]] = read_modules(file_of_all(kernel))
         self.exported: dict[str, int] = {}
 
     def _next(self, table: str) -> int:

@@ -85,7 +85,7 @@ def _find_or_fetch(name: str, progress: Progress, offline: bool, jobs: int, cach
         archive = open_recipe_archive(recipe, cache, progress, choice.mirror)
         plan = find_packages(wanted, recipe, archive)
     except ToolError as error:
-        # An archive that can't be asked is no reason to fail where an earlier answer is at hand.
+        # An archive that can't be asked is no reason to fail where there is an earlier answer.
         kernel = find_kernel(name, cache=cache, offline=True)
         if kernel is None:
             raise

@@ -7,8 +7,8 @@ Source of the layouts: elf(5); for bootable images, arch/.
 
 from __future__ import annotations
 
-import struct
 import subprocess
+import sys
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
@@ -17,6 +17,8 @@ from typing import IO
 
 from kgbuild.arch import default_arch, known
 from kgbuild.decompression import MAGIC, DamagedError, decompress_pieces
+from kgbuild.elf.notes import find_build_id
+from kgbuild.elf.records import Records, records_at
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
@@ -24,41 +26,28 @@ from kgbuild.host.system.run import tied
 from kgbuild.limits import UNPACKED_BYTES
 
 PT_NOTE = 4
-NT_GNU_BUILD_ID = 3
+_HEAD = 4096  # bytes at the beginning of a file that hold its program headers
 _CHUNK = 1 << 20
 _PAYLOADS = {**MAGIC, b"BZh": "bzip2", b"\x5d": "lzma"}
 _LZ4 = b"\x02\x21\x4c\x18"
-_PHDR_BYTES = 56
 _MOST_NOTES = 1 << 20  # bytes of a note segment; more is not believed, and not read
 
 
-def parse_notes(data: bytes) -> str | None:
-    """Hex build-id in a run of ELF notes, or None where there is no such note."""
-    offset = 0
-    while offset + 12 <= len(data):
-        name_size, desc_size, kind = struct.unpack_from("<III", data, offset)
-        name_at = offset + 12
-        desc_at = name_at + (name_size + 3 & ~3)
-        if kind == NT_GNU_BUILD_ID and data[name_at : name_at + name_size] == b"GNU\0":
-            return data[desc_at : desc_at + desc_size].hex()
-        offset = desc_at + (desc_size + 3 & ~3)
-    return None
-
-
 def note_ranges(head: bytes) -> list[tuple[int, int]]:
-    """(offset, size) in bytes of every note segment, from the head of a 64-bit little-endian ELF file."""
-    if head[:6] != b"\x7fELF\x02\x01":
+    """(offset, size) in bytes of every note segment, from the head of a 64-bit ELF file; none for another file."""
+    records = records_at(head)
+    if records is None:
         return []
-    (table,) = struct.unpack_from("<Q", head, 32)
-    entry_size, count = struct.unpack_from("<HH", head, 54)
+    header = records.header.unpack_from(head)
+    table, entry_size, count = header[5], header[9], header[10]
     ranges = []
-    if entry_size < _PHDR_BYTES:
+    if entry_size < records.segment.size:
         return []
     for index in range(count):
         at = table + index * entry_size
-        if at + _PHDR_BYTES > len(head):
+        if at + records.segment.size > len(head):
             break
-        kind, _, offset, _, _, size = struct.unpack_from("<IIQQQQ", head, at)
+        kind, _, offset, _, _, size, _, _ = records.segment.unpack_from(head, at)
         if kind == PT_NOTE and size <= _MOST_NOTES and offset + size <= UNPACKED_BYTES.most:
             ranges.append((offset, size))
     return ranges
@@ -67,10 +56,11 @@ def note_ranges(head: bytes) -> list[tuple[int, int]]:
 def read_vmlinux_build_id(path: Path) -> str:
     """Hex build-id of an ELF file. Raises UserError where it is no ELF file or has no build-id."""
     with path.open("rb") as file:
-        ranges = note_ranges(file.read(4096))
+        head = file.read(_HEAD)
+        ranges, records = note_ranges(head), records_at(head)
         for offset, size in ranges:
             file.seek(offset)
-            found = parse_notes(file.read(size))
+            found = find_build_id(file.read(size), records) if records is not None else ""
             if found:
                 return found
     fact = "no build-id in this file" if ranges else f"not a 64-bit {default_arch().platform.source_arch} vmlinux"
@@ -98,18 +88,19 @@ def read_image_build_id(path: Path) -> str | None:
 def _build_id_of_stream(chunks: Iterator[bytes]) -> str | None:
     buffer = bytearray()
     ranges: list[tuple[int, int]] = []
-    wanted = 4096
+    wanted = _HEAD
     for chunk in chunks:
         buffer += chunk
         if len(buffer) < wanted:
             continue
         if not ranges:
-            ranges = note_ranges(bytes(buffer[:4096]))
+            ranges = note_ranges(bytes(buffer[:_HEAD]))
             if not ranges:
                 return None
             wanted = max(offset + size for offset, size in ranges)
-        if len(buffer) >= wanted:
-            notes = (parse_notes(bytes(buffer[offset : offset + size])) for offset, size in ranges)
+        records = records_at(bytes(buffer[:_HEAD]))
+        if len(buffer) >= wanted and records is not None:
+            notes = (find_build_id(bytes(buffer[offset : offset + size]), records) for offset, size in ranges)
             return next((note for note in notes if note), None)
     return None
 
@@ -117,7 +108,7 @@ def _build_id_of_stream(chunks: Iterator[bytes]) -> str | None:
 def read_running_build_id() -> str | None:
     """Hex build-id of the kernel this machine runs, or None where it does not say."""
     with suppress(OSError):
-        return parse_notes(Path("/sys/kernel/notes").read_bytes())
+        return find_build_id(Path("/sys/kernel/notes").read_bytes(), Records(sys.byteorder)) or None
     return None
 
 

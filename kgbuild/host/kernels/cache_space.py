@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from kgbuild.errors import UserError
-from kgbuild.host.system.cache import Cache, tree_size
+from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.watch import tree_size
 from kgbuild.host.toolchains import store
 from kgbuild.model import Kernel
 from kgbuild.report.cache_space import CacheItem, KernelSpace, Pruned, Space, ToolchainSpace

@@ -226,6 +226,19 @@ def read_all_units(path: Path) -> Iterator[UnitCommand]:
             yield _unit(row, objtool)
 
 
+def partial_file(units: Path) -> Path:
+    """Where units are kept while not all of them are known (host/kernels/unit_listing.py); `units` is the file for all
+    of them."""
+    return units.with_name("units.part.sqlite")
+
+
+def read_plain_units(path: Path) -> Iterator[UnitCommand]:
+    """Every unit of the file as it was written: objtool's command only where kbuild printed one for the unit."""
+    with _opened(path) as database:
+        for row in database.execute(f"{_SELECT} ORDER BY source, object"):
+            yield _unit(row, ())
+
+
 def read_detours(path: Path) -> dict[str, list[str]]:
     """Files that units name by a way with ".." in it (arch/x86/kvm/../../../virt/kvm/vfio.c): plain path -> names."""
     found: dict[str, list[str]] = {}

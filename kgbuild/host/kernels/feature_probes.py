@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from kgbuild.host.kernels.compile_commands import read_module_objtool
+from kgbuild.host.kernels.unit_listing import module_objtool
+from kgbuild.kernel.config import parse_config
 from kgbuild.kernel.exports import Export, parse_symvers
 from kgbuild.kernel.feature_probes import ProbeEvidence, probe
 from kgbuild.kernel.vmlinux_image import KernelImage
@@ -25,10 +26,10 @@ def probe_kernel(kernel: Kernel, image: KernelImage, exports: Mapping[str, Expor
 
     return probe(
         ProbeEvidence(
-            frozenset(kernel.config.read_text().splitlines()),
+            parse_config(kernel.config.read_text()),
             lambda name: bool(image.named(name)),
             source,
-            read_module_objtool(kernel.units),
+            module_objtool(kernel),
             lambda name: name in known and known[name].in_vmlinux,
         )
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kgbuild.errors import KgbuildError, ToolError
-from kgbuild.host.archives.archive import DEFAULT, Archive, Package, open_archive
+from kgbuild.host.archives.archive import DEFAULT, Archive, PackageVersion, open_archive
 from kgbuild.host.archives.recipe import FetchPlan, Part, load_recipes
 from kgbuild.host.archives.unpack import unpack_part
 from kgbuild.host.kernels import kbuild
@@ -24,13 +24,14 @@ from kgbuild.host.kernels.build_tools import BuildTools, host_tools
 from kgbuild.host.kernels.integrity import seal_kernel
 from kgbuild.host.kernels.toolchain import find_toolchain
 from kgbuild.host.kernels.vmlinux import read_platform
-from kgbuild.host.system.cache import Cache, readable_size, remove_tree
+from kgbuild.host.system.cache import Cache, remove_tree
 from kgbuild.host.system.required_packages import PACKAGE_OF, install_command
 from kgbuild.host.system.sandbox import Sandbox, check_sandbox
 from kgbuild.host.system.sealed import replace_durably
 from kgbuild.host.system.tree_manifest import is_marked, remove_manifest, write_manifest
 from kgbuild.model import EXACT_TOOLS, Kernel, KernelId, ToolChoice
 from kgbuild.progress import Progress
+from kgbuild.shown_text import readable_size
 
 _TOOLS = ("tar", "xz")  # beside those of the archive
 _HOST_TOOLS = ("make", "ld")
@@ -267,6 +268,7 @@ def _complete(
         progress=progress,
         jobs=jobs,
         tools=tools,
+        whole=False,
     )
     kernel = Kernel(
         id=KernelId(plan.recipe.distro, plan.release, plan.version, build_id),
@@ -289,5 +291,5 @@ def _complete(
     return kernel
 
 
-def _sorted(packages: Iterable[Package]) -> list[Package]:
+def _sorted(packages: Iterable[PackageVersion]) -> list[PackageVersion]:
     return sorted(packages, key=lambda package: package.name)

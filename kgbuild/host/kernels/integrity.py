@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kgbuild.host.kernels import compile_commands
+from kgbuild.host.kernels.compile_commands import partial_file
 from kgbuild.host.kernels.kbuild import ENVIRONMENT
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.sealed import is_whole, seal
@@ -25,7 +26,7 @@ def seal_kernel(kernel: Kernel, cache: Cache) -> None:
     for path in _files(kernel, cache):
         seal(path)
     for folder in _trees(kernel, cache):
-        seal_tree(folder, _is_kept)
+        seal_tree(folder, is_kept)
 
 
 def find_damage(kernel: Kernel, cache: Cache) -> list[Path]:
@@ -34,7 +35,7 @@ def find_damage(kernel: Kernel, cache: Cache) -> list[Path]:
     damaged = []
     for path in _files(kernel, cache):
         whole = is_whole(path)
-        if whole is None and path == kernel.units:
+        if whole is None and path in (kernel.units, partial_file(kernel.units)):
             whole = None if compile_commands.is_units_file(path) else False
         if whole is None:
             seal(path)
@@ -45,7 +46,7 @@ def find_damage(kernel: Kernel, cache: Cache) -> list[Path]:
     for folder in _trees(kernel, cache):
         found = damaged_in(folder)
         if found is None and folder.is_dir():
-            seal_tree(folder, _is_kept)
+            seal_tree(folder, is_kept)
         damaged += [folder] if found is None and not folder.is_dir() else found or []
     return damaged
 
@@ -57,11 +58,12 @@ def has_source(kernel: Kernel, cache: Cache) -> bool:
 
 def made_by_kbuild(kernel: Kernel) -> frozenset[Path]:
     """Files that kbuild's own answers are kept in: they can be made again from the two trees."""
-    return frozenset({kernel.units, kernel.build / ENVIRONMENT})
+    return frozenset({kernel.units, partial_file(kernel.units), kernel.build / ENVIRONMENT})
 
 
 def _files(kernel: Kernel, cache: Cache) -> list[Path]:
-    named = (kernel.config, kernel.symvers, kernel.vmlinux, kernel.image, kernel.units, kernel.build / ENVIRONMENT)
+    asked = [path for path in (kernel.units, partial_file(kernel.units)) if path.exists()]  # once they were needed
+    named = [kernel.config, kernel.symvers, kernel.vmlinux, kernel.image, kernel.build / ENVIRONMENT, *asked]
     inside = [path for path in named if path.is_relative_to(cache.root)]
     return list(dict.fromkeys([*inside, *cache.records(kernel)]))
 
@@ -71,7 +73,8 @@ def _trees(kernel: Kernel, cache: Cache) -> list[Path]:
     return [folder for folder in named if folder.is_relative_to(cache.root)]
 
 
-def _is_kept(path: str) -> bool:
+def is_kept(path: str) -> bool:
+    """Whether a file of a build tree, by its path in it, has to stay as it is."""
     # kbuild's notes of how it made a file are not read again; what has a seal of its own is checked by that
     name = path.rpartition("/")[2]
     return not (name.endswith((".cmd", ".sum", ".files")) or name == ENVIRONMENT or path.startswith("include/config/"))

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Makes a build tree in which single units of a kernel compile as they did for the running one.
 
-Two long runs of make, once per kernel. The first evaluates the top Makefile and writes down the environment that
-it exports to the makefiles below; the second runs scripts/Makefile.build over the whole tree with that
-environment and -n, and so prints every compile command without compiling anything. After that no make is
-needed any more.
+The first run of make evaluates the top Makefile and writes down the environment that it exports to the makefiles
+below. Another one runs scripts/Makefile.build with that environment and -n, and so prints compile commands without
+compiling anything: those of the directories that are needed (host/kernels/unit_listing.py), or of the whole tree.
 """
 
 from __future__ import annotations
@@ -13,13 +12,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
+from kgbuild.host.archives.recipe import load_recipes
 from kgbuild.host.kernels import compile_commands
 from kgbuild.host.kernels import generated_sources as generated
 from kgbuild.host.kernels.build_tools import HOST_TOOLS, BuildTools, tools_of
@@ -39,6 +39,15 @@ _MAKE_INTERNAL = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MAKE_TER
 # Variables in which the environment names the trees it was made with, by kernels of different age.
 _BUILD_TREE = ("O", "abs_objtree", "abs_output", "PWD")
 _SOURCE_TREE = ("srctree", "abs_srctree", "srcroot", "VPATH")
+# What kbuild starts in place of make for a directory below: make, if the directory was asked for.
+_DESCEND = """
+folder=
+for word; do case $word in obj=*) folder=${word#obj=} ;; esac; done
+folder=${folder#./}
+[ -n "$folder" ] || exec make "$@"
+case " $KGBUILD_ASKED " in *" $folder "*) exec make "$@" ;; esac
+for one in $KGBUILD_BELOW; do case $folder/ in "$one"/*) exec make "$@" ;; esac; done
+"""
 _TESTED_BY_MAKE = ("make", "ld", "gcc", "flex", "bison", "bc")
 
 
@@ -73,14 +82,14 @@ def check_compiler(kernel: Kernel) -> Refusal | None:
     package = compiler_package(kernel.cc)
     wanted = kernel.compiler or "unknown"
     try:
-        find_compiler(kernel.cc, kernel.compiler, tools=tools_of(kernel))
+        find_own_compiler(kernel)
     except ToolError as error:
         return Refusal("C3-compiler", error.place, error.fact, remedy=error.remedy)
     lines = _version_said(kernel).splitlines()
     found = lines[0].strip() if lines else ""
     if _same_compiler(found, wanted):
         return None
-    remedy = f"{install_command(package)}, or accept the risk with --allow-compiler"
+    remedy = f"{_exact_one(kernel)}{install_command(package)}, or accept the risk with --allow-compiler"
     fact = f"this is {found!r}, the kernel was built by {wanted!r}"
     return Refusal("C3-compiler", kernel.cc, fact, remedy=remedy)
 
@@ -114,6 +123,22 @@ def _ask_version(tools: BuildTools, cc: str) -> str:
     return tools.run([cc, "--version"], timeout=20).stdout
 
 
+def find_own_compiler(kernel: Kernel) -> None:
+    """Raise ToolError where the programs that compile for a kernel have no compiler of that name."""
+    try:
+        find_compiler(kernel.cc, kernel.compiler, tools=tools_of(kernel))
+    except ToolError as error:
+        raise ToolError(error.fact, place=error.place, remedy=f"{_exact_one(kernel)}{error.remedy}") from error
+
+
+def _exact_one(kernel: Kernel) -> str:
+    """How a remedy begins where the archive has the compiler that built the kernel, and the user chose another."""
+    recipe = load_recipes().get(kernel.id.distro)
+    if kernel.toolchain is not None or recipe is None or recipe.toolchain is None:
+        return ""
+    return "leave out --toolchain host and --no-sandbox: kgbuild then uses the compiler that built this kernel; or "
+
+
 def find_compiler(cc: str, compiler: str, remedy: str = "", tools: BuildTools = HOST_TOOLS) -> None:
     """Raise ToolError where the compiler `cc` is missing; `compiler` is what built the kernel, for the message, and
     `remedy` goes behind the command that installs it."""
@@ -125,14 +150,6 @@ def find_compiler(cc: str, compiler: str, remedy: str = "", tools: BuildTools = 
 def _same_compiler(found: str, wanted: str) -> bool:
     # The first word is the name it was called by: gcc-12 and x86_64-linux-gnu-gcc-12 are one program.
     return found.partition(" ")[2] == wanted.partition(" ")[2] and found != ""
-
-
-def load_unit_commands(kernel: Kernel, sources: Iterable[str]) -> dict[str, list[UnitCommand]]:
-    """How kbuild compiles each of these files ("fs/proc/version.c"): one command per object made of it.
-
-    A file that is no unit of this kernel has an empty list. Raises ToolError where the index can't be read.
-    """
-    return compile_commands.read_units(kernel.units, sources)
 
 
 def load_environment(kernel: Kernel) -> dict[str, str]:
@@ -246,8 +263,10 @@ def prepare(
     jobs: int = 2,
     estimate: int = 5000,
     tools: BuildTools = HOST_TOOLS,
-) -> int:
-    """Capture the environment and the commands of all units; returns how many units there are.
+    whole: bool = True,
+) -> None:
+    """Capture the environment, build the programs that generate sources, and with `whole` list the commands of all
+    units; else they are asked for when they are needed (host/kernels/unit_listing.py).
 
     `build` has .config, the generated headers and the build tools. Writes build/.kgbuild-env and `units_file`,
     nothing in `source`. `source_arch` is the architecture's directory below arch/. `variables` are NAME=VALUE that
@@ -264,12 +283,39 @@ def prepare(
         variables=variables,
         tools=tools,
     )
-    with progress.step("prepare compile commands of all units", estimate, "units") as task:
+    with progress.step("prepare the programs that generate sources"):
         generated.build_generators(source, build, env, tools)
+    if whole:
+        list_units(
+            source=source,
+            build=build,
+            units_file=units_file,
+            env=env,
+            progress=progress,
+            jobs=jobs,
+            estimate=estimate,
+            tools=tools,
+        )
+
+
+def list_units(
+    *,
+    source: Path,
+    build: Path,
+    units_file: Path,
+    env: dict[str, str],
+    progress: Progress,
+    jobs: int = 2,
+    estimate: int = 5000,
+    tools: BuildTools = HOST_TOOLS,
+) -> None:
+    """Write the commands of all units to `units_file`, and make the sources that kbuild generates. `env` is what
+    `capture_environment` found. Raises ToolError where make fails."""
+    with progress.step("prepare compile commands of all units", estimate, "units") as task:
         targets: set[str] = set()
 
         def counted() -> Iterator[UnitCommand]:
-            lines = generated.watch_targets(_print_commands(source, build, env, tools), targets)
+            lines = generated.watch_targets(print_commands(source, build, env, tools), targets)
             for unit in compile_commands.parse_units(lines, str(source)):
                 task.advance()
                 yield unit
@@ -287,7 +333,6 @@ def prepare(
     if failed:
         progress.note(f"generated sources of {', '.join(failed)} could not be made")
     progress.note(f"{count} units")
-    return count
 
 
 def capture_environment(
@@ -333,19 +378,45 @@ def capture_environment(
     return env
 
 
-def _print_commands(source: Path, build: Path, env: dict[str, str], tools: BuildTools) -> Iterator[str]:
+def print_commands(
+    source: Path, build: Path, env: dict[str, str], tools: BuildTools, folders: Collection[str] = ()
+) -> Iterator[str]:
+    """The lines that kbuild prints of how it compiles the units of the whole tree, or of these directories alone: "."
+    is the top, "fs/**" fs and all below it, and those above a directory have to be named, too. Raises ToolError where a
+    limit stops make."""
     # one directory since 6.1, the whole tree; before, make visits each of the top directories by itself
-    for folder in env.get(_FOLDERS, "").split() or ["."]:
-        yield from _print_commands_in(folder, source, build, env, tools)
+    tops = env.get(_FOLDERS, "").split() or ["."]
+    if not folders:
+        for folder in tops:
+            yield from _print_commands_in(folder, source, build, env, tools, [])
+        return
+    exact = [folder for folder in sorted(folders) if not folder.endswith("/**")]
+    below = [folder.removesuffix("/**") for folder in sorted(folders) if folder.endswith("/**")]
+    with tempfile.TemporaryDirectory(prefix="kgbuild-descend-") as name:
+        script = Path(name) / "descend"
+        script.write_text(_DESCEND)
+        own = {**env, "KGBUILD_ASKED": " ".join(exact), "KGBUILD_BELOW": " ".join(below)}
+        for folder in tops:
+            if folder == "." or folder in exact or any(f"{folder}/".startswith(f"{one}/") for one in below):
+                more = [f"MAKE=sh {script}"]
+                yield from _print_commands_in(folder, source, build, own, tools, more, [Path(name)])
 
 
-def _print_commands_in(folder: str, source: Path, build: Path, env: dict[str, str], tools: BuildTools) -> Iterator[str]:
+def _print_commands_in(
+    folder: str,
+    source: Path,
+    build: Path,
+    env: dict[str, str],
+    tools: BuildTools,
+    more: Sequence[str],
+    seen: Sequence[Path] = (),
+) -> Iterator[str]:
     argv = [
         *("make", "-rR", "-n", "-k", "--trace", "-I", str(source), "-f", str(source / "scripts" / "Makefile.build")),
-        *(f"obj={folder}", "need-builtin=1", "need-modorder=1"),
+        *(f"obj={folder}", "need-builtin=1", "need-modorder=1", *more),
     ]
     own = {**env, "KBUILD_MODULES": "1", "KBUILD_BUILTIN": "1"}
-    return tools.stream(argv, build, own, PREPARE_LIMITS, [build])
+    return tools.stream(argv, build, own, PREPARE_LIMITS, [build, *seen])
 
 
 def make_failure(done: Completed) -> str:

@@ -76,7 +76,7 @@ class LocalKernel:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _LocalFacts:
     """What the files of a kernel say of it; `cc` is the command to compile with, `compiler` what built the kernel."""
 
     build_id: str
@@ -107,7 +107,7 @@ def add_kernel(
     check_tools(NEEDED_TOOLS)
     compiler = kbuild.compiler_text(local.config.read_text(errors="replace"))
     cc = _compiler_of(local, compiler)
-    found = _Found(build_id, read_release(local.vmlinux), cc, compiler)
+    found = _LocalFacts(build_id, read_release(local.vmlinux), cc, compiler)
     clean = is_clean(local.source)
     cache.check_space(_BUILD_BYTES + (0 if clean else _COPY_BYTES), f"preparing {LOCAL}:{local.name}")
     with cache.workdir(f"{LOCAL}_{local.name}", progress), cache.lock(f"kernel-{build_id}", progress):
@@ -219,7 +219,7 @@ def _complete(
     local: LocalKernel,
     source: Path,
     root: Path,
-    found: _Found,
+    found: _LocalFacts,
     cache: Cache,
     progress: Progress,
     jobs: int,

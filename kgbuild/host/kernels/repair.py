@@ -12,12 +12,14 @@ from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.recipe import find_packages, load_recipes, parse_kernel_name
 from kgbuild.host.kernels import kbuild
 from kgbuild.host.kernels.build_tools import tools_of
+from kgbuild.host.kernels.compile_commands import partial_file
 from kgbuild.host.kernels.fetch import fetch, fetch_source
 from kgbuild.host.kernels.integrity import find_damage, has_source, made_by_kbuild, seal_kernel
 from kgbuild.host.kernels.local import add_kernel, pahole_variables, read_inputs
 from kgbuild.host.kernels.toolchain import open_recipe_archive
 from kgbuild.host.kernels.vmlinux import read_platform
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.sealed import remove_sealed
 from kgbuild.host.system.tree_manifest import has_manifest, is_marked, write_manifest
 from kgbuild.model import EXACT_TOOLS, Kernel, ToolChoice
 from kgbuild.progress import Progress
@@ -47,7 +49,7 @@ def make_whole(
             progress.note(f"{path} is damaged")
         if damaged and set(damaged) <= made_by_kbuild(kernel):
             kernel = replace(kernel, sandboxed=choice.sandbox)
-            _ask_kbuild(kernel, progress, jobs)
+            _ask_kbuild(kernel, progress, jobs, whole=kernel.units in damaged)
             seal_kernel(kernel, cache)
             return kernel
     if not damaged:
@@ -82,7 +84,8 @@ def _note_source(kernel: Kernel, cache: Cache, progress: Progress) -> None:
                 write_manifest(source)
 
 
-def _ask_kbuild(kernel: Kernel, progress: Progress, jobs: int) -> None:
+def _ask_kbuild(kernel: Kernel, progress: Progress, jobs: int, *, whole: bool) -> None:
+    remove_sealed(partial_file(kernel.units))
     kbuild.prepare(
         source=kernel.source,
         build=kernel.build,
@@ -94,6 +97,7 @@ def _ask_kbuild(kernel: Kernel, progress: Progress, jobs: int) -> None:
         variables=pahole_variables(kernel.build),
         jobs=jobs,
         tools=tools_of(kernel),
+        whole=whole,
     )
 
 

@@ -7,6 +7,7 @@ import os
 import posixpath
 from pathlib import Path
 
+from kgbuild.elf.modinfo import modules_needed, parse_modinfo
 from kgbuild.elf.read import FormatError
 from kgbuild.elf.section_headers import read_sections
 from kgbuild.host.system.input_files import read_packed
@@ -15,15 +16,13 @@ _SUFFIXES = (".ko.zst", ".ko.xz", ".ko.gz", ".ko")
 
 
 def read_modinfo(data: bytes) -> dict[str, str]:
-    """key -> value of a module's .modinfo; the last one of repeated keys. Empty if this is no kernel module."""
+    """key -> value of a module's .modinfo; the first one of repeated keys. Empty if this is no kernel module."""
     try:
         found = read_sections(data)
         section = found.section_named(".modinfo")
-        content = bytes(found.contents(section.index)) if section is not None else b""
+        return parse_modinfo(found.contents(section.index)) if section is not None else {}
     except FormatError:
         return {}
-    pairs = (item.partition(b"=") for item in content.split(b"\0") if b"=" in item)
-    return {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, _, value in pairs}
 
 
 def read_module_bytes(path: Path) -> bytes:
@@ -48,4 +47,4 @@ def index_modules(root: Path | None) -> dict[str, Path]:
 
 def depends_of(module: bytes) -> list[str]:
     """Names (with underscores) of the modules that a module needs, from its modinfo."""
-    return [name.replace("-", "_") for name in read_modinfo(module).get("depends", "").split(",") if name]
+    return [*modules_needed(read_modinfo(module))]

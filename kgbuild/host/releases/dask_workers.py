@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from kgbuild.errors import ToolError
-from kgbuild.host.releases.workers import Lost
+from kgbuild.host.releases.workers import LostWorker
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -63,12 +63,12 @@ class DaskWorkers(Generic[J, R]):
         self._open.append(future)
         self._futures.add(future)
 
-    def results(self) -> Iterator[tuple[J, R | Lost]]:
+    def results(self) -> Iterator[tuple[J, R | LostWorker]]:
         """Each job with its result, until all that were submitted have ended; more may be submitted meanwhile."""
         for future in self._futures:
             job = self._jobs[future.key]
             error = future.exception()
-            outcome = future.result() if error is None else Lost(_why(error))
+            outcome = future.result() if error is None else LostWorker(_why(error))
             self._open.remove(future)
             future.release()
             yield job, outcome

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kgbuild.host.compile.apply_patches import find_includers, option_in, read_original, why_not_built
 from kgbuild.host.kernels.compile_commands import read_sources
+from kgbuild.host.kernels.unit_listing import file_of_all
 from kgbuild.host.kernels.vmlinux import platform_of
 from kgbuild.host.system.input_files import path_within
 from kgbuild.model import Kernel
@@ -24,7 +25,7 @@ class KernelSource:
 
     @cached_property
     def _sources(self) -> frozenset[str]:
-        return frozenset(source for source, _, _ in read_sources(self._kernel.units))
+        return frozenset(source for source, _, _ in read_sources(file_of_all(self._kernel)))
 
     @cached_property
     def _names(self) -> dict[str, list[str]]:

@@ -28,7 +28,7 @@ _MEMORY_OF_A_JOB = 1_500_000_000
 _WAIT = 0.5
 
 
-class Lost(Exception):
+class LostWorker(Exception):
     """The process of a job ended without a result, as often as it was tried; the text says how."""
 
 
@@ -40,7 +40,7 @@ class Workers(Protocol[J, R_co]):
     def submit(self, job: J) -> None:
         """Run a job as soon as there is room."""
 
-    def results(self) -> Iterator[tuple[J, R_co | Lost]]:
+    def results(self) -> Iterator[tuple[J, R_co | LostWorker]]:
         """Each job with its result, until all that were submitted have ended; more may be submitted meanwhile."""
 
     def close(self) -> None:
@@ -114,19 +114,19 @@ class LocalWorkers(Generic[J, R]):
     def _start(self) -> None:
         while self._waiting and len(self._running) < self.slots:
             job, tries = self._waiting.pop(0)
-            ours, theirs = self._context.Pipe(duplex=False)
-            inputs = (self._function, job, theirs, dict(os.environ), str(Path.cwd()))
+            receiver, sender = self._context.Pipe(duplex=False)
+            inputs = (self._function, job, sender, dict(os.environ), str(Path.cwd()))
             process = self._context.Process(target=_work, args=inputs)
             process.start()
-            theirs.close()
-            self._running.append(_Running(job, process, ours, tries))
+            sender.close()
+            self._running.append(_Running(job, process, receiver, tries))
 
     @property
     def pids(self) -> list[int]:
         """The processes that run jobs."""
         return [running.process.pid for running in self._running]
 
-    def results(self) -> Iterator[tuple[J, R | Lost]]:
+    def results(self) -> Iterator[tuple[J, R | LostWorker]]:
         """Each job with its result, until all that were submitted have ended; more may be submitted meanwhile."""
         last = time.monotonic()
         while self._running or self._waiting:
@@ -141,7 +141,7 @@ class LocalWorkers(Generic[J, R]):
                 if outcome is not None:
                     yield running.job, outcome
 
-    def _receive(self, running: _Running[J]) -> R | Lost | None:
+    def _receive(self, running: _Running[J]) -> R | LostWorker | None:
         """What a process left; None where its job is tried again."""
         try:
             result: R = running.pipe.recv()
@@ -150,7 +150,7 @@ class LocalWorkers(Generic[J, R]):
             if running.tries < _TRIES:
                 self._waiting.insert(0, (running.job, running.tries + 1))
                 return None
-            return Lost(how_ended(running.process.exitcode))
+            return LostWorker(how_ended(running.process.exitcode))
         running.pipe.close()
         running.process.join()
         return result

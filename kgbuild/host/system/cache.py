@@ -38,7 +38,7 @@ from kgbuild.host.system.sealed import name_place, read_sealed, sweep_parts, wri
 from kgbuild.host.system.tree_manifest import remove_manifest
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import Progress
-from kgbuild.shown_text import printable
+from kgbuild.shown_text import printable, readable_size
 
 KERNEL_FORMAT = 1
 _PATHS = ("source", "build", "config", "symvers", "vmlinux", "image", "modules", "units", "toolchain")
@@ -56,15 +56,6 @@ def slug(name: str) -> str:
     """A file name for any name: unsafe characters replaced, with a digest where that lost something."""
     safe = re.sub(r"[^A-Za-z0-9.+_-]", "_", name).lstrip(".")[:100]
     return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def readable_size(size: float) -> str:
-    """Bytes for a person: 1.4 GB."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
 
 
 # What this process uses: root of the cache and build-id of the kernel -> the lock that says so.
@@ -491,17 +482,6 @@ def remove_tree(path: Path) -> None:
         raise UserError(
             f"can't be removed ({error.strerror})", place=str(path), remedy="check who owns the cache"
         ) from error
-
-
-def tree_size(path: Path) -> int:
-    """Bytes that the files of a directory take on disk, links not followed."""
-    total = 0
-    for base, _, names in os.walk(path):
-        for name in names:
-            with suppress(OSError):
-                # A Path for each of 80,000 files would take seconds.
-                total += os.lstat(f"{base}/{name}").st_blocks * 512
-    return total
 
 
 def _entries(path: Path) -> list[Path]:

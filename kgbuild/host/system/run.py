@@ -93,12 +93,20 @@ def run(
         stopped_by = limit_that_stopped(limits, process.returncode, said[1])
     if CHILDREN.stopping:
         raise ToolError("was stopped: kgbuild was told to end", place=args[0])
-    if check and process.returncode != 0:
-        lines = (said[1] or said[0]).strip().splitlines()[-8:]
-        fact = f"ended with status {process.returncode}: " + "\n".join(lines)
-        fact = f"was stopped: {stopped_by.statement}" if stopped_by is not None else fact
-        raise ToolError(fact, place=" ".join(args[:3]), remedy=DISK_FULL if disk_full(fact) else "")
-    return Completed(process.returncode, *said, stopped_by)
+    completed = Completed(process.returncode, *said, stopped_by)
+    if check:
+        check_status(args, completed)
+    return completed
+
+
+def check_status(args: Sequence[str], done: Completed) -> None:
+    """Raise ToolError where a program ended with another status than 0, or a limit stopped it."""
+    if done.status == 0:
+        return
+    lines = (done.stderr or done.stdout).strip().splitlines()[-8:]
+    fact = f"ended with status {done.status}: " + "\n".join(lines)
+    fact = f"was stopped: {done.stopped_by.statement}" if done.stopped_by is not None else fact
+    raise ToolError(fact, place=" ".join(args[:3]), remedy=DISK_FULL if disk_full(fact) else "")
 
 
 def _start(

@@ -21,7 +21,7 @@ from pathlib import Path
 from kgbuild.errors import ToolError
 from kgbuild.host.system.children import ChildLimits, child_environment
 from kgbuild.host.system.left_files import check_left
-from kgbuild.host.system.run import Completed, run, stream_lines
+from kgbuild.host.system.run import Completed, check_status, run, stream_lines
 
 PROGRAM = "bwrap"
 # Top-level directories of a system that hold programs and libraries; links among them stay links.
@@ -34,6 +34,7 @@ _TMP_BYTES = 1 << 31
 # How long the system may take to end all processes of a sandbox whose first one was killed.
 _END_SECONDS = 30.0
 _TOLD_BYTES = 10_000
+_FAILED = "run it again; kgbuild doctor shows whether a sandbox works on this machine"
 # What links in a system's usr/bin lead through.
 _LINKS = Path("/etc/alternatives")
 
@@ -116,12 +117,15 @@ def _refusal() -> tuple[str, str] | None:
     if shutil.which(PROGRAM) is None:
         return "not found on this machine", "install bubblewrap, or say --no-sandbox to compile without protection"
     command = Sandbox().command(["/bin/true"], None, {})
-    done = run(command, check=False, timeout=_TRY_SECONDS)
-    if done.status == 0:
-        return None
-    said = done.stderr.strip().splitlines()[-1:] or [f"ended with status {done.status}"]
+    try:
+        done = run(command, check=False, timeout=_TRY_SECONDS)
+        if done.status == 0:
+            return None
+        said = (done.stderr.strip().splitlines() or [f"ended with status {done.status}"])[-1]
+    except ToolError as error:
+        said = error.fact
     return (
-        f"can't make a sandbox here: {said[0]}",
+        f"can't make a sandbox here: {said}",
         "allow user namespaces to this user (sysctl kernel.unprivileged_userns_clone=1, or a rule of AppArmor for "
         "bwrap), or say --no-sandbox to compile without protection",
     )
@@ -133,36 +137,50 @@ def stream_in(
     """The lines that a program prints in a sandbox (run.py's `stream_lines`). Raises ToolError as that does."""
     check_sandbox()
     try:
-        with _ended() as told:
-            command = _telling(sandbox.command(argv, cwd, {"LC_ALL": "C", **env}), told)
+        with _ended() as status:
+            command = _telling(sandbox.command(argv, cwd, {"LC_ALL": "C", **env}), status.descriptor)
             yield from stream_lines(
                 command,
                 cwd=cwd,
                 env=child_environment(),
                 limits=limits,
                 writes=sandbox.writable,
-                descriptors=(told,),
+                descriptors=(status.descriptor,),
             )
+        if not status.was_run:
+            raise ToolError("could not be started in a sandbox", place=" ".join(map(str, argv[:3])), remedy=_FAILED)
     except ToolError as error:
         raise _named(error, argv) from error
     check_left(sandbox.writable, sandbox.readable)
 
 
 def _telling(command: list[str], told: int) -> list[str]:
-    return [command[0], "--info-fd", str(told), *command[1:]]
+    return [command[0], "--json-status-fd", str(told), *command[1:]]
+
+
+class _Status:
+    """What bubblewrap tells: `descriptor` is where; `was_run`, whether the program was started and ended by itself, as
+    opposed to bubblewrap having failed before."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.was_run = False
 
 
 @contextmanager
-def _ended() -> Iterator[int]:
+def _ended() -> Iterator[_Status]:
     """The descriptor by which bubblewrap tells which process is the first in the sandbox. When the context ends, that
     one has ended, and with it all that the program had started: bubblewrap ends with the program, a moment before."""
     read, write = os.pipe()
+    status = _Status(write)
     try:
-        yield write
+        yield status
     finally:
         os.close(write)
         with os.fdopen(read, "rb") as pipe:
-            found = re.search(rb'"child-pid": *(\d+)', pipe.read(_TOLD_BYTES))
+            said = pipe.read(_TOLD_BYTES)
+        found = re.search(rb'"child-pid": *(\d+)', said)
+        status.was_run = b'"exit-code"' in said
         if found is not None:
             with suppress(ProcessLookupError):
                 process = os.pidfd_open(int(found[1]))
@@ -193,16 +211,23 @@ def run_in(
     no sandbox on this machine."""
     check_sandbox()
     try:
-        with _ended() as told:
+        with _ended() as status:
+            command = _telling(sandbox.command(argv, cwd, {"LC_ALL": "C", **(env or {})}), status.descriptor)
             done = run(
-                _telling(sandbox.command(argv, cwd, {"LC_ALL": "C", **(env or {})}), told),
-                check=check,
+                command,
+                check=False,
                 timeout=timeout,
                 stdin=stdin,
                 limits=limits,
                 writes=sandbox.writable,
-                descriptors=(told,),
+                descriptors=(status.descriptor,),
             )
+        own = [line for line in done.stderr.splitlines() if line.startswith(f"{PROGRAM}: ")]
+        if own and done.status != 0 and done.stopped_by is None and not status.was_run:
+            # what bubblewrap says of itself is no answer of the program
+            raise ToolError(f"could not be started in a sandbox: {own[-1]}", place=command[0], remedy=_FAILED)
+        if check:
+            check_status(command, done)
     except ToolError as error:
         raise _named(error, argv) from error
     check_left(sandbox.writable, sandbox.readable)

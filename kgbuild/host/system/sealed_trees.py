@@ -34,6 +34,22 @@ def seal_tree(folder: Path, wanted: Callable[[str], bool] = lambda path: True) -
         _write(folder, rows)
 
 
+def seal_new(folder: Path, wanted: Callable[[str], bool] = lambda path: True) -> None:
+    """Say what files have to be that came into a sealed directory since, if their path is `wanted`; those that were
+    there stay as they were sealed. Nothing where the directory has no seal: all of it is sealed later."""
+    rows = _read(folder)
+    if rows is None:
+        return
+    with suppress(OSError):
+        for base, _, names in os.walk(folder):
+            for name in names:
+                path = Path(base) / name
+                relative = path.relative_to(folder).as_posix()
+                if relative not in rows and wanted(relative):
+                    rows[relative] = _row(path)
+        _write(folder, rows)
+
+
 def damaged_in(folder: Path) -> list[Path] | None:
     """The files of a sealed directory that are not what they have to be; None where it has no seal that can be read."""
     rows = _read(folder)

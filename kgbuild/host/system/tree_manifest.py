@@ -27,7 +27,7 @@ _LOCK = threading.Lock()  # compiles run in threads, and share what is open
 
 class DamagedSource(ToolError):
     """Files of a source tree are not what was unpacked. The tree is marked, and made again when it is next asked for;
-    a run can catch this, ask for the kernel again and begin anew."""
+    a run can catch this, ask for the kernel again and start over."""
 
     def __init__(self, folder: Path, paths: list[str]) -> None:
         more = f" and {len(paths) - 3} more files" if len(paths) > 3 else ""

@@ -24,9 +24,10 @@ from typing import Any
 
 from kgbuild.errors import UserError
 from kgbuild.host.archives.suites import SuiteArchive, ToolchainPlan, ToolchainRule
-from kgbuild.host.system.cache import Cache, readable_size, remove_tree, tree_size
+from kgbuild.host.system.cache import Cache, remove_tree
 from kgbuild.host.system.run import run
 from kgbuild.host.system.sealed import digest_of, write_atomic
+from kgbuild.host.system.watch import tree_size
 from kgbuild.host.toolchains.contents import (
     FILE,
     digest_contents,
@@ -36,6 +37,7 @@ from kgbuild.host.toolchains.contents import (
     write_contents,
 )
 from kgbuild.progress import Progress
+from kgbuild.shown_text import readable_size
 
 FOLDER = "toolchains"
 FORMAT = 2

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ from kgbuild.elf.section_headers import read_sections
 from kgbuild.host.modules import files as module_files
 from kgbuild.host.vm import initramfs
 from kgbuild.model import VMLINUX
+from kgbuild.verification.reading.statements import read_note
 
 _KLP_RELA = ".klp.rela."
 _NOTE = ".note.kgbuild"
@@ -63,16 +62,10 @@ def _read_module(module: bytes) -> tuple[set[str], Any]:
         names = [s.name for s in file.sections]
         section = file.section_named(_NOTE)
         if section is not None:
-            note = _parse_note(bytes(file.contents(section.index)))
-    except (FormatError, ValueError, RecursionError, struct.error):
+            note = read_note(bytes(file.contents(section.index)))[0]
+    except (FormatError, RecursionError):
         return set(), None
     return {name[len(_KLP_RELA) :].partition(".")[0] for name in names if name.startswith(_KLP_RELA)}, note
-
-
-def _parse_note(data: bytes) -> Any:
-    name_size, size, _ = struct.unpack_from("<III", data)
-    start = 12 + (name_size + 3 & ~3)
-    return json.loads(data[start : start + size])
 
 
 def _rows(note: Any, key: str) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ from kgbuild.limits import MODULE_BYTES
 from kgbuild.pipeline.delivery.provenance import read_signed
 from kgbuild.releases.manifest import MANIFEST, parse_manifest
 
-_DEPENDENCY = re.compile(r"[a-z0-9][a-z0-9.+-]+ \(= [0-9A-Za-z.+~:-]+\)")
+_DEPENDENCY = re.compile(r"[a-z0-9][a-z0-9.+-]{1,200} \(= [0-9][0-9A-Za-z.+~:-]{0,200}\)")
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ def read_module_to_pack(
     kernel_package: str = "",
 ) -> ToPack:
     """A single module. `release` is the number at the end of its file's name where none is given. Raises UserError."""
+    data = read_packed(path)
     number = release if release is not None else release_of_name(path.stem)
     if number is None:
         fact = "the file's name ends with no number of a release"
         raise UserError(fact, place=str(path), remedy="say --release N, which must rise from package to package")
-    data = read_packed(path)
     facts = read_facts(data, str(path), number, cves)
-    beside = {_document_name(d): read_input(d, MODULE_BYTES) for d in documents}
-    return ToPack(facts, data, beside, _kernel_package(facts, kernel_package))
+    beside = [(d, read_input(d, MODULE_BYTES)) for d in documents]
+    return ToPack(facts, data, _documents(beside), _kernel_package(facts, kernel_package))
 
 
 def read_release_to_pack(folder: Path, kernel_package: str = "") -> list[ToPack]:
@@ -112,10 +112,22 @@ def _of_kernel(
     cves = [cve for fix in own for cve in cves_of.get(fix["id"], ())]
     paths = [row["report"], row["proof"], row["vm"], *(fix["patch"] for fix in own)]
     paths += [path for path in files if path.startswith(f"{row['folder']}/") and path.endswith(".intoto.json")]
-    documents = {_document_name(Path(path)): read(path) for path in paths if path}
+    documents = _documents([(Path(path), read(path)) for path in paths if path])
     data = read(row["module"]["path"])
     facts = read_facts(data, str(folder / row["module"]["path"]), number, cves)
     return ToPack(facts, data, documents, _kernel_package(facts, kernel_package))
+
+
+def _documents(files: Sequence[tuple[Path, bytes]]) -> dict[str, bytes]:
+    """Documents by the names that they have in a package; those of one name are numbered."""
+    out: dict[str, bytes] = {}
+    for path, data in files:
+        name, number = _document_name(path), 1
+        while name in out:
+            number += 1
+            name = f"{number}-{_document_name(path)}"
+        out[name] = data
+    return out
 
 
 def _document_name(path: Path) -> str:

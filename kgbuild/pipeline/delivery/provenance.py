@@ -13,7 +13,7 @@ from typing import Any
 from kgbuild import __version__
 from kgbuild.delivery.patch_facts import read_live_patch
 from kgbuild.delivery.provenance import (
-    Difference,
+    PartDifference,
     Told,
     compare_modules,
     envelope_text,
@@ -78,7 +78,7 @@ class Reproduced:
     same: bool
     given: str
     built: str
-    differences: tuple[Difference, ...]
+    differences: tuple[PartDifference, ...]
     notes: tuple[str, ...]
     signed: bool | None
 

@@ -18,7 +18,7 @@ from kgbuild.host.releases.kernel_source import KernelSource
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.tree_manifest import DamagedSource
 from kgbuild.model import EXACT_TOOLS, Kernel, ToolChoice
-from kgbuild.pipeline.releases.kernels import names_of
+from kgbuild.pipeline.releases.kernels import known_as, names_of
 from kgbuild.progress import Progress
 from kgbuild.releases.answers import Row, decision_row, kernel_row, unknown_row
 from kgbuild.releases.config import Config, matches_kernel
@@ -46,11 +46,16 @@ def is_for(config: Config, fix: Fix, names: Sequence[str]) -> bool:
     return not fix.entry.kernels or any(matches_kernel(pattern, names) for pattern in wanted)
 
 
+def kernels_named(config: Config, fixes: Sequence[Fix]) -> list[str]:
+    """The names and patterns of kernels by which fixes, or patches of them, are for some kernels only."""
+    return [name for fix in fixes for name in (*config.expand(fix.entry.kernels), *fix.metadata.patches)]
+
+
 def decide_kernel(
     directory: Directory, fixes: Sequence[Fix], kernel: Kernel, requested: str, git: GitTree | None = None
 ) -> Decided:
     """Decide for one kernel. Raises UserError for a patch that can't be read, ToolError where the source can't."""
-    names = names_of(kernel.id, requested)
+    names = (*names_of(kernel.id, requested), *known_as(kernel.id, kernels_named(directory.config, fixes)))
     asked = [fix for fix in fixes if is_for(directory.config, fix, names)]
     patches = {fix.id: fix.patch_for(names) for fix in asked}
     parsed = [(fix.id, [fix.parse(patches[fix.id])]) for fix in asked]

@@ -23,7 +23,7 @@ from kgbuild.model import Kernel
 from kgbuild.patch.apply import apply_file
 from kgbuild.patch.tree_paths import FileKind, choose_path, classify, find_strip
 from kgbuild.patch.unified_diff import FilePatch, ParsedPatch, parse_patch
-from kgbuild.pipeline.releases.kernels import names_of
+from kgbuild.pipeline.releases.kernels import known_as, names_of
 from kgbuild.progress import Progress
 from kgbuild.releases.backport import Ported, port_file
 from kgbuild.releases.config import PATCH
@@ -110,7 +110,8 @@ def make_backport(
 
 def names_patch(fix: Fix, kernel: Kernel) -> bool:
     """Whether fix.toml already names the patch of a kernel."""
-    return fix.patch_for(names_of(kernel.id)) != f"{fix.entry.folder}/{PATCH}"
+    names = (*names_of(kernel.id), *known_as(kernel.id, fix.metadata.patches))
+    return fix.patch_for(names) != f"{fix.entry.folder}/{PATCH}"
 
 
 def _files(parsed: ParsedPatch, tree: KernelSource) -> list[tuple[str, FilePatch]]:

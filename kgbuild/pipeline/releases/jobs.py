@@ -28,7 +28,8 @@ from kgbuild.model import Kernel
 from kgbuild.pipeline.build import build as build_module
 from kgbuild.pipeline.impact import find_impact
 from kgbuild.pipeline.module_names import patch_module_name
-from kgbuild.pipeline.releases.affected import decide_kernel
+from kgbuild.pipeline.releases.affected import decide_kernel, kernels_named
+from kgbuild.pipeline.releases.kernels import meanings
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.trail import Trail
 from kgbuild.pipeline.stages.values import Proven
@@ -52,7 +53,7 @@ from kgbuild.releases.render_patch import render_files
 from kgbuild.report.documents import error_row, error_rows, rows_of
 from kgbuild.report.formats import json_text
 
-RESULTS = "matrix-3"
+RESULTS = "matrix-4"
 _TIMES = frozenset({"seconds", "rss_mb", "boot_seconds"})
 
 
@@ -95,7 +96,10 @@ class Job:
         made = sorted((name, hashlib.sha256(data).hexdigest()) for name, data in (*self.files.items(), *self.older))
         patches = sorted((fix, hashlib.sha256(text).hexdigest()) for fix, text in self.patches.items())
         listed = [(f.id, f.kernels, f.after) for f in self.directory.config.fixes if f.id in self.fixes]
+        fixes = [self.directory.fixes[fix] for fix in self.fixes]
+        named = kernels_named(self.directory.config, fixes) if self.id.step == AFFECTED else []
         told = [
+            meanings(named),
             RESULTS,
             __version__,
             str(self.id),

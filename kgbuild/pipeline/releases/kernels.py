@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from kgbuild.errors import KgbuildError, UserError
+from kgbuild.host.kernels.acquire import find_kernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import KernelId
 from kgbuild.pipeline.kernels import search_kernels
@@ -19,6 +21,25 @@ def names_of(kernel: KernelId, requested: str = "") -> tuple[str, ...]:
     it was asked for."""
     own = (kernel.name, kernel.release, f"{kernel.name}={kernel.version}", requested)
     return tuple(dict.fromkeys(name for name in own if name))
+
+
+def meanings(names: Iterable[str]) -> dict[str, str]:
+    """The build-id of the kernel that each of these names means now; patterns, and names that mean none, are left out.
+    `debian:newest-6.1-cloud` is what it was when the archive was last asked, or the newest one in the cache."""
+    out = {}
+    for name in dict.fromkeys(names):
+        if is_pattern(name):
+            continue
+        with suppress(KgbuildError):  # a name of a distribution that is not known means no kernel
+            found = find_kernel(name) or find_kernel(name, offline=True)
+            if found is not None:
+                out[name] = found.id.build_id
+    return out
+
+
+def known_as(kernel: KernelId, names: Iterable[str]) -> tuple[str, ...]:
+    """Those of these names that mean the kernel though they are not its own."""
+    return tuple(name for name, build_id in meanings(names).items() if build_id == kernel.build_id)
 
 
 def choose_kernels(

@@ -13,12 +13,12 @@ from kgbuild.diagnostics.fix_states import CONFLICT, UNKNOWN
 from kgbuild.errors import ToolError
 from kgbuild.host.releases.directory import Directory, Fix
 from kgbuild.host.releases.store import ResultStore
-from kgbuild.host.releases.workers import Lost, Workers
+from kgbuild.host.releases.workers import LostWorker, Workers
 from kgbuild.pipeline.releases.jobs import Job
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.releases.answers import Row, decision_row
 from kgbuild.releases.decide import Decision
-from kgbuild.releases.differences import Effect, sentences
+from kgbuild.releases.differences import FixEffect, sentences
 from kgbuild.releases.job_graph import (
     ACQUIRE,
     AFFECTED,
@@ -143,7 +143,7 @@ def run_matrix(
     return MatrixRun(plan, graph, stopped, time.monotonic() - began, workers.slots)
 
 
-def _lost(job: Job, lost: Lost) -> JobResult:
+def _lost(job: Job, lost: LostWorker) -> JobResult:
     row = error_row("E3-tool", str(lost), str(job.id), "run it again with --resume")
     return JobResult(job.id, FAILED, errors=(row,))
 
@@ -259,7 +259,7 @@ def differences(plan: Plan, graph: JobGraph) -> list[str]:
     """A sentence for each fix and way in which the kernels differ in what it does."""
     out: list[str] = []
     for fix in plan.fixes:
-        effects: dict[str, Effect] = {}
+        effects: dict[str, FixEffect] = {}
         for kernel in plan.kernels:
             result = graph.results.get(JobId(kernel, IMPACT, fix.id))
             acquired = graph.results.get(JobId(kernel, ACQUIRE))
@@ -269,7 +269,7 @@ def differences(plan: Plan, graph: JobGraph) -> list[str]:
                 replaced, pulled, carried, refusals = (
                     frozenset(told[key]) for key in ("replaced", "pulled", "carried", "refusals")
                 )
-                effects[str(acquired.data.get("kernel", kernel))] = Effect(replaced, pulled, carried, refusals, why)
+                effects[str(acquired.data.get("kernel", kernel))] = FixEffect(replaced, pulled, carried, refusals, why)
         out += sentences(fix.id, effects)
     return out
 

@@ -25,6 +25,7 @@ def build_options(config: Config, slots: int, jobs: int, offline: bool, tools: T
         offline=offline,
         tools=tools,
         release=release,
+        all_reasons=True,  # kernels are compared by their reasons
         share=True,
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from kgbuild.diagnostics.fix_states import UNKNOWN
 from kgbuild.errors import KgbuildError, NoChange, UserError
+from kgbuild.host.delivery.signing import SigningKey
 from kgbuild.host.releases.directory import Directory, Fix
 from kgbuild.host.releases.release_files import manifest_digest, read_member, read_release, write_release
 from kgbuild.host.releases.store import ResultStore
@@ -19,6 +20,7 @@ from kgbuild.host.releases.workers import Workers
 from kgbuild.pipeline.module_names import patch_module_name
 from kgbuild.pipeline.releases.jobs import Job
 from kgbuild.pipeline.releases.matrix import MatrixRun, Older, Plan, faults_of, run_matrix
+from kgbuild.pipeline.releases.signing import report_of, signed
 from kgbuild.pipeline.releases.vex import statements_of
 from kgbuild.pipeline.stages.options import Options
 from kgbuild.releases.config import Gates
@@ -126,6 +128,7 @@ def make_release(
     force: bool = False,
     accel: str = "auto",
     timeout: float = 600.0,
+    key: SigningKey | None = None,
     told: Callable[[JobGraph, JobResult], Any] = lambda graph, result: None,
 ) -> Released:
     """Make a release of all fixes up to its number, and write it.
@@ -133,6 +136,7 @@ def make_release(
     boot    load each module in a guest: N-1, then N on top of it, then N-1 again
     resume  take what earlier runs have found for the same inputs
     force   write over a release of that number that is different
+    key     signs the modules
     Raises ReleaseRefused with everything that stands against it, UserError where an older release is not what it was.
     """
     before = read_before(directory, number)
@@ -156,7 +160,7 @@ def make_release(
     faults = [*faults_of(run), *_undecided(run), *_gates(run, directory.config.gates, boot)]
     if faults:
         raise ReleaseRefused(faults, 3 if all(row["code"].startswith("E3") for row in faults) else 1)
-    files, rows = _contents(run, fixes, before, number)
+    files, rows = _contents(run, before, number, key)
     if not any(row["module"] for row in rows):
         raise NoChange(
             "no kernel needs any fix of this release", place=folder_of(number), remedy="nothing is to be released"
@@ -208,13 +212,13 @@ def _gates(run: MatrixRun, gates: Gates, boot: bool) -> list[ErrorRow]:
 
 
 def _contents(
-    run: MatrixRun, fixes: Sequence[Fix], before: Before | None, number: int
+    run: MatrixRun, before: Before | None, number: int, key: SigningKey | None
 ) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
     """The files of a release but for the manifest and what is made of it, and the rows of its kernels."""
     files: dict[str, bytes] = {}
     rows: dict[str, dict[str, Any]] = {}
     for kernel in run.plan.kernels:
-        row, own = _kernel(run, kernel, before, number)
+        row, own = _kernel(run, kernel, before, number, key)
         if row["kernel"] in rows:
             continue
         rows[row["kernel"]] = row
@@ -227,7 +231,9 @@ def _contents(
     return files, list(rows.values())
 
 
-def _kernel(run: MatrixRun, kernel: str, before: Before | None, number: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _kernel(
+    run: MatrixRun, kernel: str, before: Before | None, number: int, key: SigningKey | None
+) -> tuple[dict[str, Any], dict[str, bytes]]:
     results = run.graph.results
     known = results[JobId(kernel, ACQUIRE)].data
     folder = known["release"]
@@ -240,11 +246,14 @@ def _kernel(run: MatrixRun, kernel: str, before: Before | None, number: int) -> 
         own[f"{folder}/{fix}.patch"] = decided.files[f"{fix}.patch"]
     module = None
     if built is not None:
-        own[f"{folder}/{name}.ko"] = built.files["module.ko"]
-        own[f"{folder}/report.json"] = built.files["report.json"]
+        path, data, report = f"{folder}/{name}.ko", built.files["module.ko"], built.files["report.json"]
+        if key is not None:
+            data = signed(data, key, run.plan.directory.path / folder_of(number) / path)
+            report = report_of(report, data)
+        own |= {path: data, f"{folder}/report.json": report}
         own[f"{folder}/proof.json"] = built.files["proof.json"]
-        keys = ("name", "sha256", "bytes", "functions")
-        module = {"path": f"{folder}/{name}.ko", **{key: built.data[key] for key in keys}}
+        about = {"name": built.data["name"], "sha256": digest(data), "bytes": len(data)}
+        module = {"path": path, **about, "functions": built.data["functions"]}
     if ran is not None:
         own[f"{folder}/vm.json"] = ran.files["vm.json"]
     older = run.plan.older.get(kernel, ())

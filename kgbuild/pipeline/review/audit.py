@@ -22,6 +22,7 @@ from kgbuild.host.compile.compile import compile_units
 from kgbuild.host.index.queries import Index, read_unit_at
 from kgbuild.host.index.store import with_index
 from kgbuild.host.kernels.compile_commands import read_all_units
+from kgbuild.host.kernels.unit_listing import file_of_all
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, UnitCommand
@@ -106,7 +107,9 @@ def _whole(index: Index, kernel: Kernel, progress: Progress) -> tuple[WholeKerne
 
 def _sample(kernel: Kernel, number: int, seed: int, progress: Progress, jobs: int) -> Sample:
     """Draw units of vmlinux and of modules, compile them in every way, and compare."""
-    every = sorted((u for u in read_all_units(kernel.units) if not is_fixed(u)), key=lambda unit: unit.object)
+    every = sorted(
+        (u for u in read_all_units(file_of_all(kernel, progress)) if not is_fixed(u)), key=lambda unit: unit.object
+    )
     drawn = random.Random(seed).sample(every, min(number, len(every)))
     running, cache = RunningKernel(kernel, {}), Cache()
     proof: Counter[str] = Counter()

@@ -21,7 +21,8 @@ from kgbuild.pipeline.stages.options import Options
 from kgbuild.pipeline.stages.trail import Trail
 from kgbuild.pipeline.stages.values import Closed, Compared
 from kgbuild.report.documents import schema_name
-from kgbuild.report.explain import Explanation, explain
+from kgbuild.report.explain import explain
+from kgbuild.report.explanation import Explanation
 from kgbuild.report.review.code import explanation_report
 from kgbuild.report.review.edits import edit_report, edits_named
 

@@ -24,7 +24,7 @@ from kgbuild.pipeline.stages.values import Closed, Compared, Inputs, Prepared, P
 MAX_ROUNDS = 20
 
 
-class _Graph:
+class _LazyCallGraph:
     """The kernel's call graph; its index is made when it is first asked for."""
 
     def __init__(self, prepared: Prepared, run: Run) -> None:
@@ -44,7 +44,7 @@ def close(asked: Inputs, prepared: Prepared, proven: Proven, compared: Compared,
     """Close the patch. Raises Refused with all that stands against it, NoChange where nothing of the running kernel
     would lead to what is new."""
     options, running = run.options, prepared.running
-    graph = _Graph(prepared, run)
+    graph = _LazyCallGraph(prepared, run)
     units = compared.units
     for _ in range(MAX_ROUNDS):
         with run.stage("close"):

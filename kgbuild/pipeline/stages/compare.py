@@ -27,7 +27,7 @@ from kgbuild.objects.atoms import Atom
 from kgbuild.objects.symbol_kinds import stem
 from kgbuild.objects.view import View
 from kgbuild.pipeline.stages.events import Run
-from kgbuild.pipeline.stages.values import Accounted, Compared, Prepared, Proven, ProvenUnit, Warned
+from kgbuild.pipeline.stages.values import Accounted, Compared, ComparedUnit, Prepared, Proven, ProvenUnit, Warned
 
 
 def compare(prepared: Prepared, proven: Proven, run: Run) -> Compared:
@@ -39,13 +39,14 @@ def compare(prepared: Prepared, proven: Proven, run: Run) -> Compared:
     with run.stage("diff"):
         exports = _check_exports(prepared, proven, run, options.allow_types)
         units, ledgers = [], []
-        for proven_unit in proven.units:
-            unit, said = _compare_unit(proven_unit, exports.get(proven_unit.source, []), options.allow_types, left_out)
-            warnings += said
+        for one in compare_units(prepared, proven.units, run):
+            warnings += one.warnings
+            left_out += one.left_out
+            unit = _with_exports(one.result, exports.get(one.proven.source, []))
             units.append(unit)
             ledgers.append(compute_ledger(unit.changes.orig.obj, unit.changes.patched.obj))
         warnings += _accept_nothing(prepared, proven, units, exports, run)
-    judged = _judge_init(units, options.ignore_init, warnings)
+    judged = judge_init(units, options.ignore_init, warnings)
     if options.ignore_init and not any(map(_left_out, units, judged)):
         warnings.append(unused_option("--ignore-init", NO_INIT_CODE))
     compared = Compared(
@@ -75,17 +76,31 @@ def _read_patched(compiled: Compiled, source: str) -> Object:
         ) from error
 
 
-def _compare_unit(
-    proven: ProvenUnit, exports: Sequence[Refusal], allowed: frozenset[str], left_out: list[str]
-) -> tuple[UnitResult, list[str]]:
-    """Compare one unit; returns it with its warnings. What an author's macro leaves out is added to `left_out`."""
+def compare_units(prepared: Prepared, units: Sequence[ProvenUnit], run: Run) -> list[ComparedUnit]:
+    """Compare each unit, and keep the results in `prepared.looked`."""
+    known = prepared.looked.compared
+    out = []
+    for unit in units:
+        key = (unit.compiled.unit.object, unit.target)
+        had = known.get(key)
+        if had is None or had.proven.parity is not unit.parity or had.proven.compiled.patched != unit.compiled.patched:
+            known[key] = _compare_unit(unit, run.options.allow_types)
+        out.append(known[key])
+    return out
+
+
+def _with_exports(unit: UnitResult, exports: Sequence[Refusal]) -> UnitResult:
+    return replace(unit, changes=_with_refusals(unit.changes, (*unit.changes.refusals, *exports)))
+
+
+def _compare_unit(proven: ProvenUnit, allowed: frozenset[str]) -> ComparedUnit:
+    """Compare one unit."""
     compiled = proven.compiled
     warnings: list[str] = []
     patched = View(_read_patched(compiled, proven.source))
     changes = compute_changes(proven.orig, patched, proven.source, lines=False)
     author, refusals = read_author(changes.patched, proven.source)
-    changes, ignored = leave_out(changes, author)
-    left_out += ignored
+    changes, left_out = leave_out(changes, author)
     refusals += changes.refusals
     if changes.changed or changes.new:
 
@@ -97,14 +112,15 @@ def _compare_unit(
         refused, warned = check_types(changes, allowed, address)
         refusals += refused
         warnings += warned
-    changes = replace(changes, refusals=(*refusals, *exports))
+    changes = _with_refusals(changes, refusals)
     clones = parse_ipa_clones(compiled.patched_clones)
     if not changes.nothing:
         warnings += _own_options(compiled)
     if not clones.complete or clones.unread:
         fact = "gcc's .ipa-clones is cut off or of an unknown form; what it does not say is taken from names"
         warnings.append(f"{proven.source}: {fact}")
-    return UnitResult(proven.source, changes, proven.parity, proven.target, author, clones), warnings
+    result = UnitResult(proven.source, changes, proven.parity, proven.target, author, clones)
+    return ComparedUnit(proven, result, tuple(warnings), tuple(left_out))
 
 
 def _accept_nothing(
@@ -156,10 +172,10 @@ def account(
 def _renamed(units: Sequence[UnitResult]) -> str:
     """Which variables were renamed, as a clause for a message; "" if none."""
     names = [
-        f"{u.changes.orig.atoms[o].name} is now called {u.changes.patched.atoms[p].name}"
-        for u in units
-        for o, p, _ in u.changes.renamed
-        if stem(u.changes.orig.atoms[o].name) != stem(u.changes.patched.atoms[p].name)
+        f"{unit.changes.orig.atoms[orig].name} is now called {unit.changes.patched.atoms[patched].name}"
+        for unit in units
+        for orig, patched, _ in unit.changes.renamed
+        if stem(unit.changes.orig.atoms[orig].name) != stem(unit.changes.patched.atoms[patched].name)
     ]
     return f" ({', '.join(names)})" if names else ""
 
@@ -170,7 +186,7 @@ def _left_out(unit: UnitResult, judged_unit: UnitResult) -> tuple[Refusal, ...]:
     return tuple(r for r in unit.changes.refusals if r.code == "K3-init" and r.symbol not in kept)
 
 
-def _judge_init(units: Sequence[UnitResult], ignore: bool, warnings: list[str]) -> tuple[UnitResult, ...]:
+def judge_init(units: Sequence[UnitResult], ignore: bool, warnings: list[str]) -> tuple[UnitResult, ...]:
     """Leave out changes of init code if requested, except those that set something the rest of the patch uses. What is
     left out is added to `warnings`."""
     needed = find_needed([u.changes for u in units]) if any(u.changes.init_changed for u in units) else {}

@@ -24,6 +24,7 @@ class Options:
     the paths in patches are relative; `oot_modules`: the .ko files that are loaded. `tools`: which programs compile.
     `share`: take objects that were compiled for another kernel from the same text. `fixes`: what the module says that
     it fixes, as CVE numbers; `release`: its number in a row of releases, 0 for none.
+    `all_reasons`: go on with all units where the first ones show that the patch is refused.
     """
 
     allow_compiler: bool = False
@@ -48,6 +49,7 @@ class Options:
     tools: ToolChoice = EXACT_TOOLS
     fixes: tuple[str, ...] = ()
     release: int = 0
+    all_reasons: bool = False
     share: bool = False
 
     @property

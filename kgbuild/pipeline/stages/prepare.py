@@ -15,18 +15,19 @@ from kgbuild.host.compile.apply_patches import PatchInput, apply_patches, read_p
 from kgbuild.host.compile.candidate_search import is_fixed
 from kgbuild.host.compile.unit_selection import choose_units
 from kgbuild.host.kernels.acquire import ensure_kernel
-from kgbuild.host.kernels.build_tools import tools_of
-from kgbuild.host.kernels.kbuild import check_compiler, find_compiler, load_unit_commands
+from kgbuild.host.kernels.kbuild import check_compiler, find_own_compiler
+from kgbuild.host.kernels.unit_listing import read_units
 from kgbuild.host.modules.images import name_modules
+from kgbuild.host.modules.loaded_patches import read_older_modules, read_others
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.kernel.config import check_config
 from kgbuild.livepatch.cumulative import check_kernel
 from kgbuild.model import VMLINUX, Kernel
 from kgbuild.pipeline.stages.events import Run
+from kgbuild.pipeline.stages.first_look import FirstLook
 from kgbuild.pipeline.stages.kept_changes import changes_of, find_lost
-from kgbuild.pipeline.stages.loaded_patches import read_older_modules, read_others
 from kgbuild.pipeline.stages.options import Options
-from kgbuild.pipeline.stages.values import Inputs, KernelChosen, PatchesApplied, Prepared, Warned
+from kgbuild.pipeline.stages.values import Inputs, KernelChosen, Looked, PatchesApplied, Prepared, Warned
 
 
 def ask(patches: Sequence[PatchInput], kernel: str | RunningKernel, options: Options) -> Inputs:
@@ -78,7 +79,7 @@ def choose_kernel(asked: Inputs, run: Run) -> KernelChosen:
     warnings: list[str] = []
     # reached before anything is refused, so that a report names the kernel
     run.observer.reached(KernelChosen(running, requested))
-    find_compiler(kernel.cc, kernel.compiler, tools=tools_of(kernel))
+    find_own_compiler(kernel)
     refusals = check_config(running.config_text)
     compiler = check_compiler(kernel)
     if compiler is not None:
@@ -136,9 +137,13 @@ def prepare(chosen: KernelChosen, applied: PatchesApplied, tree: Kernel, run: Ru
     """Every unit of which the patch may change code or data; each is part of this kernel. Raises Refused for units that
     can't be patched, NoChange if no unit changes."""
     options = run.options
+    looked = Looked()
+    look = FirstLook(chosen, applied, tree, run, looked)
     with run.stage("units"):
-        selection = choose_units(tree, applied.patches, run.cache, run.observer, options.jobs, options.max_units)
-        commands = load_unit_commands(tree, selection.because)
+        selection = choose_units(
+            tree, applied.patches, run.cache, run.observer, options.jobs, options.max_units, look=look
+        )
+        commands = read_units(tree, selection.because)
     refusals = [*applied.patches.refusals, *selection.refusals]
     made = [unit for source in sorted(commands) for unit in commands[source]]
     units = tuple(unit for unit in made if not is_fixed(unit))
@@ -159,7 +164,7 @@ def prepare(chosen: KernelChosen, applied: PatchesApplied, tree: Kernel, run: Ru
                         f"give the {target}.ko that is loaded with --oot-module too, or split the file off the patch"
                     )
                 refusals.append(Refusal("P8-module", unit.source, fact, remedy=remedy))
-    prepared = Prepared(chosen, applied, tree, selection, units, (*chosen.warnings, *warnings))
+    prepared = Prepared(chosen, applied, tree, selection, units, (*chosen.warnings, *warnings), looked)
     run.observer.reached(prepared)
     if refusals:
         raise Refused(refusals)

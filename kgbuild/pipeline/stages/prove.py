@@ -26,6 +26,11 @@ def compile_prepared(prepared: Prepared, run: Run) -> list[Compiled]:
     return compiled
 
 
+def compile_some(prepared: Prepared, run: Run) -> list[Compiled]:
+    """Compile the units of a first look; their objects are in the cache when all units are compiled."""
+    return _compile(prepared, prepared.units, prepared.selection.files, run, prepared.selection.real)
+
+
 def _compile(
     prepared: Prepared,
     units: Sequence[UnitCommand],
@@ -49,6 +54,13 @@ def _keep(compiled: Sequence[Compiled], folder: Path) -> None:
         stem.with_name(f"{stem.name}.patched.o").write_bytes(unit.patched)
 
 
+def prove_units(prepared: Prepared, compiled: Sequence[Compiled], run: Run) -> list[ProvenUnit]:
+    """Parity of each original, kept in `prepared.looked`. Raises Refused."""
+    units = _prove_units(prepared, compiled, run)
+    prepared.looked.proven.update({(u.compiled.unit.object, u.target): u for u in units})
+    return units
+
+
 def prove(prepared: Prepared, compiled: Sequence[Compiled], run: Run) -> Proven:
     """Parity of each original with what runs. Raises Refused for a unit none of whose functions runs."""
     with run.stage("parity"):
@@ -64,9 +76,9 @@ def prove_pulled(prepared: Prepared, proven: Proven, needs: Mapping[str, Sequenc
     """The proven units, extended by units that the patch does not touch but whose functions come along. `needs`: the
     reasons, by source. Their patched objects are their originals. Raises Refused for a unit that this kernel does not
     have."""
-    from kgbuild.host.kernels.kbuild import load_unit_commands
+    from kgbuild.host.kernels.unit_listing import read_units
 
-    commands = load_unit_commands(prepared.tree, needs)
+    commands = read_units(prepared.tree, needs)
     lost = sorted(source for source in needs if not commands.get(source) or source in proven.pulled)
     if lost:
         raise Refused(
@@ -85,15 +97,22 @@ def _prove_units(prepared: Prepared, compiled: Sequence[Compiled], run: Run) -> 
     """Parity of each unit in each object of the running kernel that it is part of. Raises Refused."""
     running = prepared.running
     proofs = []
+    known: dict[tuple[str, str], ProvenUnit] = {}
     for unit in compiled:
         for target in unit.unit.targets:
+            had = prepared.looked.proven.get((unit.unit.object, target))
+            if had is not None and had.compiled.orig == unit.orig:
+                known[unit.unit.object, target] = had
+                proofs.append((unit, target, had.orig, had.parity))
+                continue
             view = View(read(unit.orig))
             proofs.append((unit, target, view, compute_parity(view, running.image(target))))
-    plain = _compile_plain(prepared, [unit.unit for unit, *_, proof in proofs if proof.paddable], run)
+    new = [unit.unit for unit, target, _, proof in proofs if proof.paddable and (unit.unit.object, target) not in known]
+    plain = _compile_plain(prepared, new, run)
     units, refusals = [], []
     for unit, target, view, first in proofs:
         alone, proof = plain.get(unit.unit), first
-        if alone is not None and first.paddable:
+        if alone is not None and first.paddable and (unit.unit.object, target) not in known:
             proof = compute_parity(view, running.image(target), View(read(alone)))
         if proof.counts[ABSENT] and not proof.counts[EXACT]:
             where = "the running kernel" if target == VMLINUX else f"the module {target}"

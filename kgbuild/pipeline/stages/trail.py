@@ -142,6 +142,7 @@ class Trail:
         self._module(out)
         if isinstance(self.error, Refused):
             out["refusals"] = refusal_report(self.error.refusals)
+            out["unexamined"] = self.error.unexamined
         elif self.error is not None:
             out["error"] = error_report(self.error)
         return out

@@ -74,6 +74,14 @@ class PatchesApplied:
 
 
 @dataclass(frozen=True)
+class Looked:
+    """What a first look at some units found, by object and target, so that nothing is proven or compared twice."""
+
+    proven: dict[tuple[str, str], ProvenUnit] = field(default_factory=dict)
+    compared: dict[tuple[str, str], ComparedUnit] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Prepared:
     """The units whose tokens the patch changes; each is part of this kernel. `tree` is the kernel as these units see
     it: itself, or with the source of an out-of-tree module in place of its own."""
@@ -84,6 +92,7 @@ class Prepared:
     selection: Selection
     units: tuple[UnitCommand, ...]
     warnings: tuple[str, ...] = ()
+    looked: Looked = field(default_factory=Looked, repr=False, compare=False)
 
     @property
     def running(self) -> RunningKernel:
@@ -103,6 +112,15 @@ class ProvenUnit(NamedTuple):
     def source(self) -> str:
         """The unit's source, relative to the tree."""
         return self.compiled.unit.source
+
+
+class ComparedUnit(NamedTuple):
+    """One unit's comparison, without its exports: the result, warnings, and what an author's macros leave out."""
+
+    proven: ProvenUnit
+    result: UnitResult
+    warnings: tuple[str, ...]
+    left_out: tuple[str, ...]
 
 
 @dataclass(frozen=True)

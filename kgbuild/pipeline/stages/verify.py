@@ -22,6 +22,7 @@ from kgbuild.host.modules.files import module_name
 from kgbuild.host.modules.shipped import ShippedModules, read_vermagic
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.input_files import read_input
+from kgbuild.kernel.config import parse_config
 from kgbuild.kernel.exports import parse_symvers
 from kgbuild.kernel.feature_probes import INDIRECT_BRANCHES
 from kgbuild.kernel.vmlinux_image import KernelImage
@@ -123,14 +124,14 @@ def kernel_facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) ->
     """What a module is checked against, for all modules of one kernel. `image` is the kernel's vmlinux."""
     vermagic, size = modules.layout
     exports = parse_symvers(kernel.symvers.read_text())
-    config, features = kernel.config.read_text(), probe_kernel(kernel, image, exports)
+    config, features = parse_config(kernel.config.read_text()), probe_kernel(kernel, image, exports)
     return KernelFacts(
         build_id=kernel.id.build_id,
         vermagic=vermagic or read_vermagic(image),
         exports=exports,
         image=image,
         modules=modules,
-        modversions="CONFIG_MODVERSIONS=y" in config.splitlines(),
+        modversions=config.get("MODVERSIONS") == "y",
         module_size=size,
         name_length=_name_length(kernel.source),
         tracked=INDIRECT_BRANCHES in features,

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kgbuild.report.formats.annotations import ERROR, annotations_of, command_of, kernel_name, outcome_of
 from kgbuild.report.formats.answer import Answer, Format
-from kgbuild.report.formats.findings import ERROR, command_of, findings_of, kernel_name, outcome_of
 from kgbuild.shown_text import printable
 
 
@@ -23,7 +23,7 @@ def render_github(answer: Answer, unicode: bool) -> Iterator[str]:
     """An annotation for each refusal, finding and warning; a notice of how the run ended."""
     del unicode
     document = answer.data()
-    for found in findings_of(document):
+    for found in annotations_of(document):
         properties = [f"title={_property(f'kgbuild {found.code}')}"]
         if found.path:
             properties.insert(0, f"file={_property(found.path)}")

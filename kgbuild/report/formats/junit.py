@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from kgbuild.report.formats.annotations import ERROR, Annotation, annotations_of, command_of, kernel_name, outcome_of
 from kgbuild.report.formats.answer import Answer, Format
-from kgbuild.report.formats.findings import ERROR, Finding, command_of, findings_of, kernel_name, outcome_of
 
 # what XML 1.0 can't hold in any form
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -67,7 +67,7 @@ def _case(case: Case) -> Iterator[str]:
 def _cases(document: Mapping[str, Any], suite: str) -> list[Case]:
     """The cases of a document: phases, kernels or stages, whichever it has; else the run as a whole."""
     status = int(document.get("exit_status", 0))
-    found = findings_of(document)
+    found = annotations_of(document)
     against = [one for one in found if one.level == ERROR]
     text = "\n\n".join(f"{one.code}  {one.text}" for one in found)
     ended = {0: PASSED, 1: FAILED, 4: SKIPPED, 5: FAILED}.get(status, BROKEN)
@@ -83,7 +83,7 @@ def _cases(document: Mapping[str, Any], suite: str) -> list[Case]:
     return [*stages[:-1], last._replace(ended=ended, message=message if ended else "", text=text)]
 
 
-def _message(against: Sequence[Finding]) -> str:
+def _message(against: Sequence[Annotation]) -> str:
     if not against:
         return ""
     more = f" and {len(against) - 1} more" if len(against) > 1 else ""

@@ -7,16 +7,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kgbuild.report.formats.answer import Answer, Format
-from kgbuild.report.formats.findings import (
+from kgbuild.report.formats.annotations import (
     ERROR,
-    Finding,
+    Annotation,
+    annotations_of,
     command_of,
-    findings_of,
     functions_of,
     kernel_name,
     outcome_of,
 )
+from kgbuild.report.formats.answer import Answer, Format
 from kgbuild.shown_text import printable
 
 MOST_LINES = 60
@@ -47,7 +47,7 @@ def render_markdown(answer: Answer, unicode: bool) -> Iterator[str]:
     """The comment: verdict, what a person has to decide, functions; hunks, proof and digests folded."""
     del unicode
     document = answer.data()
-    lines = [*_head(document), *_decide(findings_of(document)), *_functions(document)]
+    lines = [*_head(document), *_decide(annotations_of(document)), *_functions(document)]
     for title, rows in (
         ("From hunks to functions", _hunks(document)),
         ("Proof", _proof(document)),
@@ -80,7 +80,7 @@ def _head(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"**Accepted risk** {code_of(row['option'])} {code_of(row['value']) if row['value'] else ''}  "
 
 
-def _decide(found: Sequence[Finding]) -> Iterator[str]:
+def _decide(found: Sequence[Annotation]) -> Iterator[str]:
     for level, title in ((ERROR, "Stands against it"), ("warning", "To decide")):
         rows = [one for one in found if one.level == level]
         if not rows:
@@ -89,7 +89,8 @@ def _decide(found: Sequence[Finding]) -> Iterator[str]:
         for one in rows[:_FINDINGS]:
             where = f" {code_of(f'{one.path}:{one.line}')}" if one.path and one.line else ""
             remedy = f" → {text_of(one.remedy)}" if one.remedy else ""
-            yield f"- {code_of(one.code)}{where} {text_of(one.fact)}{remedy}"
+            also = f" (also {text_of(one.also)})" if one.also else ""
+            yield f"- {code_of(one.code)}{where} {text_of(one.fact)}{also}{remedy}"
         if len(rows) > _FINDINGS:
             yield f"- and {len(rows) - _FINDINGS} more"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from kgbuild import __version__
 from kgbuild.diagnostics.registry import RULES
+from kgbuild.report.formats.annotations import Annotation, annotations_of, command_of
 from kgbuild.report.formats.answer import Answer, Format
-from kgbuild.report.formats.findings import Finding, command_of, findings_of
 
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -20,7 +20,7 @@ def render_sarif(answer: Answer, unicode: bool) -> Iterator[str]:
     """One log with one run. Paths are relative to the kernel's source (SRCROOT)."""
     del unicode
     document = answer.data()
-    found = findings_of(document)
+    found = annotations_of(document)
     codes = list(dict.fromkeys(one.code for one in found))
     status = int(document.get("exit_status", 0))
     driver = {
@@ -52,7 +52,7 @@ def _rule(code: str) -> dict[str, Any]:
     }
 
 
-def _result(one: Finding, rule: int) -> dict[str, Any]:
+def _result(one: Annotation, rule: int) -> dict[str, Any]:
     result: dict[str, Any] = {
         "ruleId": one.code,
         "ruleIndex": rule,

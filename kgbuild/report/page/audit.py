@@ -13,7 +13,7 @@ from kgbuild.callgraph.audit.whole_kernel import NOT_REDIRECTED, OPTIMISATIONS
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar of a plot: label, what it stands for, the value as text, its length in percent of the longest."""
+    """One bar of a plot: label, what it counts, the value as text, its length in percent of the longest."""
 
     label: str
     about: str

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class KernelRow:
-    """One kernel: its name, version, its cells by fix, what became of the module and of a boot, and what is different
-    from the others (functions that only this one replaces)."""
+    """One kernel: its name, version, its cells by fix, what became of the module and of a boot, the functions that its
+    module replaces, and what stands against it."""
 
     name: str
     version: str
@@ -35,7 +35,6 @@ class KernelRow:
     module: Cell
     guest: Cell
     functions: tuple[str, ...]
-    own: tuple[str, ...]
     errors: tuple[Mapping[str, Any], ...]
 
 
@@ -48,36 +47,54 @@ def link_to(path: Any) -> str:
 def kernels_page(document: Mapping[str, Any]) -> dict[str, Any]:
     """The values of the template (kgbuild/data/page/table.html.j2), from a document of `matrix` or `release`."""
     fixes = [fix if isinstance(fix, str) else str(fix["id"]) for fix in document["fixes"]]
-    named = [
-        sorted({str(f["name"]) for f in (row.get("module") or {}).get("functions") or ()})
-        for row in document["kernels"]
-    ]
-    common = set.intersection(*map(set, named)) if named else set()
-    rows = [_row(row, fixes, names, common) for row, names in zip(document["kernels"], named, strict=True)]
-    bad = sum(row.module.good is False or row.guest.good is False for row in rows)
+    rows = [_row(row, fixes) for row in document["kernels"]]
+    common, others = _differing(rows)
+    bad = sum(bool(row.errors) or any(one.good is False for one in (*row.cells, row.module, row.guest)) for row in rows)
     kind = str(document["schema"]).split("/")[1]
     name = f"release {document['release']}" if "release" in document else kind
     return {
-        "title": f"{name}: {len(rows)} kernels, {len(fixes)} fixes",
+        "title": f"{name}: {_counted(rows, 'kernel')}, {_counted(fixes, 'fix', 'fixes')}",
+        "counts": f"{_counted(rows, 'kernel')}, {_counted(fixes, 'fix', 'fixes')}",
         "name": name,
         "bad": bad,
         "document": document,
         "fixes": fixes,
         "rows": rows,
-        "common": sorted(common),
+        "common": common,
+        "others": others,
+        "differs": [str(text) for text in document.get("differs") or ()],
     }
 
 
-def _row(row: Mapping[str, Any], fixes: list[str], names: list[str], common: set[str]) -> KernelRow:
+def _counted(items: Sequence[Any], one: str, several: str = "") -> str:
+    return f"{len(items)} {one if len(items) == 1 else several or one + 's'}"
+
+
+def _differing(rows: Sequence[KernelRow]) -> tuple[list[str], list[tuple[list[str], list[str]]]]:
+    """The functions that every module replaces; and those that only some do: functions and kernels, grouped by kernel.
+    Kernels without a module say nothing here."""
+    built = [row for row in rows if row.functions]
+    on: dict[tuple[str, ...], list[str]] = {}
+    for function in sorted({name for row in built for name in row.functions}):
+        on.setdefault(tuple(row.name for row in built if function in row.functions), []).append(function)
+    common = on.pop(tuple(row.name for row in built), [])
+    return common, [(functions, list(kernels)) for kernels, functions in on.items()]
+
+
+def _row(row: Mapping[str, Any], fixes: list[str]) -> KernelRow:
+    names = sorted({str(f["name"]) for f in (row.get("module") or {}).get("functions") or ()})
     by_id = {str(cell["id"]): cell for cell in row.get("fixes") or () if "id" in cell}
     by_id |= {str(cell["fix"]): cell for cell in row.get("fixes") or () if "fix" in cell}
     folder = link_to(row.get("folder"))
-    page = f"{folder}/report.html" if folder else ""
-    cells = tuple(_cell(by_id.get(fix), page) for fix in fixes)
+    page = link_to(row["page"]) if "page" in row else f"{folder}/report.html" if folder else ""
+    # a matrix names the patch in the directory of fixes, a release the one beside its manifest
+    cells = tuple(_cell(by_id.get(fix), page, "page" not in row) for fix in fixes)
     module, guest = row.get("module") or {}, row.get("vm") if isinstance(row.get("vm"), Mapping) else row.get("booted")
     status = str(module.get("status") or row.get("status") or "none")
     error = row.get("error")
-    errors = [error] if error else [*module.get("errors", ()), *((guest or {}).get("errors") or ())]
+    impacts = [cell.get("impact") or {} for cell in row.get("fixes") or ()]
+    refused = [one for impact in impacts if impact.get("status") != "nothing" for one in impact.get("errors") or ()]
+    errors = [error] if error else [*refused, *module.get("errors", ()), *((guest or {}).get("errors") or ())]
     verdict = (guest or {}).get("verdict")
     said = "not booted" if not guest else str(guest.get("outcome") or ("ok" if verdict else "no"))
     return KernelRow(
@@ -87,14 +104,16 @@ def _row(row: Mapping[str, Any], fixes: list[str], names: list[str], common: set
         Cell("error" if error else status, None if status in ("nothing", "none") else status in _GOOD, "", page),
         Cell(said, None if not guest else bool(verdict), "", ""),
         tuple(names),
-        tuple(name for name in names if name not in common),
         tuple(errors),
     )
 
 
-def _cell(cell: Mapping[str, Any] | None, page: str) -> Cell:
+def _cell(cell: Mapping[str, Any] | None, page: str, patches: bool) -> Cell:
     if cell is None:
         return Cell("", None, "", "")
+    impact = cell.get("impact") or {}
     state = str(cell.get("state") or cell.get("status") or "")
+    if impact.get("status") in _BAD:
+        state = str(impact["status"])
     good = True if state in _GOOD else False if state in _BAD else None
-    return Cell(state, good, str(cell.get("fact") or ""), page or link_to(cell.get("patch")))
+    return Cell(state, good, str(cell.get("fact") or ""), page or (link_to(cell.get("patch")) if patches else ""))

@@ -78,7 +78,9 @@ def lay_out(graph: Mapping[str, Any]) -> Picture:
             boxes[str(node["id"])] = _box(node, x, y, width)
             y += _LINE + _GAP_Y
         x += width + _GAP_X
-    lines = tuple(Line(_curve(boxes[a], boxes[b]), reason, a, b) for a, b, reason in pairs)
+    lines = tuple(
+        Line(_curve(boxes[source], boxes[target]), reason, source, target) for source, target, reason in pairs
+    )
     left_out = max(len(graph.get("nodes", ())) - MOST_NODES, 0)
     return Picture(x - _GAP_X + _MARGIN, tallest + _MARGIN, tuple(boxes.values()), lines, left_out)
 

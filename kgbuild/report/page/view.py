@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kgbuild.report.formats.findings import (
+from kgbuild.report.formats.annotations import (
     ERROR,
-    Finding,
+    Annotation,
+    annotations_of,
     command_of,
-    findings_of,
     functions_of,
     kernel_name,
     outcome_of,
@@ -33,7 +33,7 @@ _MOST_LOG = 4000  # lines of a guest's log
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Headline:
     """The first thing on a page: GOOD, BAD or OPEN (nothing was tried, or something has to be decided), a sentence, and
     what it is about."""
 
@@ -66,12 +66,12 @@ class PageView:
     """All of a page. `document` is that of the build, impact or estimate; `guests` are those of vm."""
 
     title: str
-    verdict: Verdict
+    verdict: Headline
     document: Row
     kernel: str
     facts: tuple[tuple[str, str], ...]
-    against: tuple[Finding, ...]
-    warnings: tuple[Finding, ...]
+    against: tuple[Annotation, ...]
+    warnings: tuple[Annotation, ...]
     allowed: tuple[Row, ...]
     functions: tuple[FunctionView, ...]
     hunks: tuple[Row, ...]
@@ -90,7 +90,7 @@ def page_of(documents: Sequence[Row]) -> PageView:
     """The page of one document of `build` or `impact`, with any of `vm`; or of `vm` alone."""
     guests = [_guest(d) for d in documents if "phases" in d]
     main = next((d for d in documents if "phases" not in d), documents[0])
-    found = findings_of(main)
+    found = annotations_of(main)
     against = tuple(one for one in found if one.level == ERROR)
     warnings = tuple(one for one in found if one.level != ERROR)
     functions = _functions(main)
@@ -129,26 +129,28 @@ def page_of(documents: Sequence[Row]) -> PageView:
     )
 
 
-def _verdict(document: Row, against: Sequence[Finding], warnings: Sequence[Finding], guests: Sequence[Row]) -> Verdict:
+def _verdict(
+    document: Row, against: Sequence[Annotation], warnings: Sequence[Annotation], guests: Sequence[Row]
+) -> Headline:
     subjects = [str(p.get("subject") or p.get("name") or "") for p in document.get("patches") or ()]
     about = "; ".join(s for s in subjects[:3] if s) or command_of(document)
     outcome = outcome_of(document)
     bad_guest = any(not guest["verdict"] for guest in guests)
     if outcome in ("refused", "found wanting"):
         count = len(against)
-        return Verdict(BAD, f"refused, for {count} reason{'s' * (count != 1)}", about)
+        return Headline(BAD, f"refused, for {count} reason{'s' * (count != 1)}", about)
     if outcome == "nothing to patch":
-        return Verdict(OPEN, "there is nothing to patch", about)
+        return Headline(OPEN, "there is nothing to patch", about)
     if outcome != "done":
-        return Verdict(BAD, outcome, about)
+        return Headline(BAD, outcome, about)
     if bad_guest:
-        return Verdict(BAD, "the guest's verdict is no", about)
+        return Headline(BAD, "the guest's verdict is no", about)
     count = len((document.get("module") or {}).get("functions", ())) if document.get("module") else 0
     what = f"a live patch of {count} function{'s' * (count != 1)}" if count else "can be a live patch"
     tried = ", tried in a guest" if guests else ""
     if warnings or document.get("allowed"):
-        return Verdict(OPEN, f"{what}{tried}, with something to decide", about)
-    return Verdict(GOOD, f"{what}{tried}", about)
+        return Headline(OPEN, f"{what}{tried}, with something to decide", about)
+    return Headline(GOOD, f"{what}{tried}", about)
 
 
 def _facts(document: Row) -> Iterable[tuple[str, str]]:

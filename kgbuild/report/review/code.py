@@ -11,7 +11,8 @@ from typing import Any
 
 from kgbuild.closure.evidence import functions
 from kgbuild.closure.model import Closure, Member
-from kgbuild.report.explain import SAME, Block, ComparedRow, Explanation, explain
+from kgbuild.report.explain import explain
+from kgbuild.report.explanation import SAME, Block, ComparedRow, Explanation
 from kgbuild.report.listing import AlignedLine
 
 MAX_FUNCTIONS = 60

@@ -53,7 +53,7 @@ def is_debugging(section: ModuleSection) -> bool:
 
 def digest_contents(module: ModuleFile) -> ModuleContents:
     """What a record says of a module."""
-    texts = _Texts(module)
+    texts = _DigestTexts(module)
     sections = tuple((s.name, _sha(texts.section(s))) for s in texts.counted)
     symbols, header = _sha(texts.symbols()), _sha(texts.header())
     lines = [CONTENTS_ALGORITHM, header, symbols, *(f"{name} {digest}" for name, digest in sections)]
@@ -101,7 +101,7 @@ def _line(*values: object) -> str:
     return json.dumps(values, separators=(",", ":"), ensure_ascii=True)
 
 
-class _Texts:
+class _DigestTexts:
     """The texts that the digests of one module are made of."""
 
     def __init__(self, module: ModuleFile) -> None:
@@ -162,12 +162,11 @@ class _Texts:
             lines += map(self._row, self.module.relocs.get(rela.index, ()))
         return "\n".join(lines)
 
-    @staticmethod
-    def _data(s: ModuleSection) -> bytes:
+    def _data(self, s: ModuleSection) -> bytes:
         if s.name != _BUILD_ID or len(s.data) < 16:
             return s.data
-        start = 12 + (int.from_bytes(s.data[:4], "little") + 3 & ~3)
-        size = int.from_bytes(s.data[4:8], "little")
+        name_size, size = self.module.unpack("II", s.data)
+        start = 12 + (name_size + 3 & ~3)
         return s.data[:start] + bytes(len(s.data[start : start + size])) + s.data[start + size :]
 
     def _row(self, row: Reloc) -> str:

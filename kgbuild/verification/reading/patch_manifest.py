@@ -12,8 +12,8 @@ from kgbuild.livepatch.cumulative import Older, Patched
 from kgbuild.module_abi import REPLACE
 from kgbuild.objects.symbol_kinds import stem, variable
 from kgbuild.patch.kept_changes import from_note
-from kgbuild.verification.reading.reader import STT_OBJECT, ModuleFile, read_module
-from kgbuild.verification.reading.statements import note_of
+from kgbuild.verification.reading.reader import STT_OBJECT, ModuleFile, machine_of, read_module
+from kgbuild.verification.reading.statements import modinfo, note_of
 
 # What macros call their once-flags, rate limits and lock classes; a symbol is all that such a module tells.
 _MACROS_OWN = frozenset(
@@ -23,7 +23,7 @@ _MACROS_OWN = frozenset(
 
 def read_older(data: bytes, path: str) -> Older:
     """A module that kgbuild made, from its bytes. Raises UserError for any other file."""
-    machine = int.from_bytes(data[18:20], "little")  # any: the build-ids decide
+    machine = machine_of(data)  # any: the build-ids decide
     module = read_module(data, path, machine)
     note = note_of(module) or {}
     try:
@@ -72,8 +72,4 @@ def _variables(module: ModuleFile) -> list[NewVariable]:
 
 def _name(module: ModuleFile) -> str:
     """The module's own name: its file may have another."""
-    section = module.section(".modinfo")
-    for item in section.data.split(b"\0") if section is not None else ():
-        if item.startswith(b"name="):
-            return item[5:].decode("utf-8", "replace")
-    return ""
+    return "".join(modinfo(module).get("name", ())[:1])

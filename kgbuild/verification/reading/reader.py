@@ -15,14 +15,13 @@ import io
 import struct
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from kgbuild.errors import UserError
 
-EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-SHDR = struct.Struct("<IIQQQQIIQQ")
-SYM_SIZE = 24
-RELA = struct.Struct("<QQq")
+_ORDERS: dict[int, Literal["little", "big"]] = {1: "little", 2: "big"}  # e_ident[EI_DATA]
+EHDR_SIZE, SHDR_SIZE, SYM_SIZE, RELA_SIZE = 64, 64, 24, 24
+_EHDR, _SHDR, _RELA = "16sHHIQQQIHHHHHH", "IIQQQQIIQQ", "QQq"
 SIGNED = b"~Module signature appended~\n"
 SIGNATURE = struct.Struct(">BBBBB3xI")
 PKCS7 = 2
@@ -108,6 +107,15 @@ class ModuleFile:
     stray: int = -1
     signed: bool = False
 
+    @property
+    def order(self) -> Literal["little", "big"]:
+        """The byte order of every number in the file."""
+        return _ORDERS[self.header[0][5]]
+
+    def unpack(self, form: str, data: bytes, at: int = 0) -> tuple[Any, ...]:
+        """Fields of some of the file's bytes, as struct's `form` says, in the file's byte order."""
+        return struct.unpack_from(_prefix(self.order) + form, data, at)
+
     @cached_property
     def by_name(self) -> dict[str, list[ModuleSection]]:
         """Sections by name."""
@@ -166,6 +174,20 @@ class ModuleFile:
         return None
 
 
+def _prefix(order: str) -> str:
+    return "<" if order == "little" else ">"
+
+
+def _header(data: bytes) -> tuple[Any, ...]:
+    return struct.unpack_from(_prefix(_ORDERS[data[5]]) + _EHDR, data)
+
+
+def machine_of(data: bytes) -> int:
+    """e_machine of an ELF file; -1 for another file."""
+    known = data[:4] == b"\x7fELF" and len(data) >= EHDR_SIZE and data[5] in _ORDERS
+    return int(_header(data)[2]) if known else -1
+
+
 def read_module(data: bytes, name: str, machine: int) -> ModuleFile:
     """Read a module for the architecture with this e_machine.
 
@@ -194,8 +216,8 @@ def read_module(data: bytes, name: str, machine: int) -> ModuleFile:
         machine,
         sections,
         symbols,
-        {s.index: _rows(s) for s in sections if s.type == SHT_RELA},
-        EHDR.unpack_from(data),
+        {s.index: _rows(s, _ORDERS[data[5]]) for s in sections if s.type == SHT_RELA},
+        _header(data),
         _find_stray(data, headers),
         len(whole) != len(data),
     )
@@ -215,15 +237,15 @@ def without_signature(data: bytes) -> bytes:
     algorithm, digest, kind, signer, key, size = SIGNATURE.unpack_from(data, at)
     start = at - size
     # what the kernel takes: PKCS#7 alone, which says all else itself (mod_check_sig of kernel/module_signature.c)
-    whole = (algorithm, digest, kind, signer, key) == (0, 0, PKCS7, 0, 0) and start >= EHDR.size
+    whole = (algorithm, digest, kind, signer, key) == (0, 0, PKCS7, 0, 0) and start >= EHDR_SIZE
     return data[:start] if whole else data
 
 
 def _find_stray(data: bytes, headers: list[tuple[int, ...]]) -> int:
     """The first byte that belongs to nothing and may not be there: between parts only zeros may lie, behind the last
     one not even those beyond an alignment of 8."""
-    shoff, count = EHDR.unpack_from(data)[6], len(headers)
-    parts = [(0, EHDR.size), (shoff, count * SHDR.size)]
+    shoff, count = _header(data)[6], len(headers)
+    parts = [(0, EHDR_SIZE), (shoff, count * SHDR_SIZE)]
     parts += [(h[4], h[5]) for h in headers if h[1] not in (SHT_NULL, SHT_NOBITS) and h[5]]
     end = 0
     for offset, size in sorted(parts):
@@ -242,20 +264,21 @@ def _damaged(name: str, fact: str) -> UserError:
 
 def _check_extents(data: bytes, name: str, machine: int) -> list[tuple[int, ...]]:
     """The section headers, after everything a reader would follow lies inside the file. Raises UserError."""
-    if len(data) < EHDR.size or data[:4] != b"\x7fELF":
+    if len(data) < EHDR_SIZE or data[:4] != b"\x7fELF":
         raise UserError("is no ELF file", place=name, remedy=REMEDY)
-    fields = EHDR.unpack_from(data)
+    order = _ORDERS.get(data[5])
+    if data[4] != 2 or order is None:
+        raise UserError("is no ELF file of 64 bits", place=name, remedy=REMEDY)
+    fields = _header(data)
     e_type, e_machine, phoff, shoff = fields[1], fields[2], fields[5], fields[6]
     phnum, entry, count, names = fields[10:14]
-    if data[4] != 2 or data[5] != 1 or e_machine != machine:
-        raise UserError(
-            f"is for another architecture (e_machine {e_machine}, class {data[4]})", place=name, remedy=REMEDY
-        )
+    if e_machine != machine:
+        raise UserError(f"is for another architecture (e_machine {e_machine})", place=name, remedy=REMEDY)
     if e_type != ET_REL or phnum or phoff:
         raise UserError("is no relocatable ELF file", place=name, remedy=REMEDY)
-    if count == 0 or entry != SHDR.size or shoff + count * SHDR.size > len(data):
+    if count == 0 or entry != SHDR_SIZE or shoff + count * SHDR_SIZE > len(data):
         raise _damaged(name, f"{count} section headers at {shoff:#x} do not fit its {len(data)} bytes")
-    headers = [SHDR.unpack_from(data, shoff + i * SHDR.size) for i in range(count)]
+    headers = [struct.unpack_from(_prefix(order) + _SHDR, data, shoff + i * SHDR_SIZE) for i in range(count)]
     for i, h in enumerate(headers):
         if h[1] not in (SHT_NULL, SHT_NOBITS) and h[4] + h[5] > len(data):
             raise _damaged(name, f"section {i} ({h[4]:#x}, {h[5]:#x} bytes) ends after its {len(data)} bytes")
@@ -271,7 +294,7 @@ def _check_extents(data: bytes, name: str, machine: int) -> list[tuple[int, ...]
     if not length or data[text + length - 1] != 0:
         raise _damaged(name, "its symbol names do not end with NUL")
     for at in range(offset, offset + size, SYM_SIZE):
-        if int.from_bytes(data[at : at + 4], "little") >= length:
+        if int.from_bytes(data[at : at + 4], order) >= length:
             raise _damaged(name, f"the name of symbol {(at - offset) // SYM_SIZE} is not in its table")
     return headers
 
@@ -312,10 +335,10 @@ def _text(name: str | bytes) -> str:
     return name if isinstance(name, str) else name.decode("utf-8", "replace")
 
 
-def _rows(section: ModuleSection) -> tuple[Reloc, ...]:
+def _rows(section: ModuleSection, order: Literal["little", "big"]) -> tuple[Reloc, ...]:
     """The relocations of a RELA section; a last one that is cut off is left out, as by the kernel."""
-    data = section.data[: len(section.data) // RELA.size * RELA.size]
+    data = section.data[: len(section.data) // RELA_SIZE * RELA_SIZE]
     return tuple(
         Reloc(offset, info & 0xFFFFFFFF, info >> 32, addend, section.index)
-        for offset, info, addend in RELA.iter_unpack(data)
+        for offset, info, addend in struct.iter_unpack(_prefix(order) + _RELA, data)
     )

@@ -7,15 +7,17 @@ Everything is read as far as it goes; a table that is broken gives findings. Not
 from __future__ import annotations
 
 import json
-import struct
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import VMLINUX, Finding
 from kgbuild.module_abi import (
     CALLBACKS,
     FUNCTIONS,
+    KLP_SYMBOL,
+    NOTE_HEADER,
     NOTE_NAME,
     NOTE_SECTION,
     NOTE_TYPE,
@@ -23,6 +25,27 @@ from kgbuild.module_abi import (
 from kgbuild.verification.reading.reader import (
     ModuleFile,
 )
+
+_LIVEPATCH = re.compile(re.escape(KLP_SYMBOL) + r"([^.]+)\.([^,]+),(\d+)")
+
+
+class LivepatchName(NamedTuple):
+    """What the name of a livepatch symbol says: a symbol of an object, at a position among those of its name."""
+
+    object: str
+    name: str
+    sympos: int
+
+
+def livepatch_name(text: str) -> LivepatchName | None:
+    """What `.klp.sym.OBJECT.NAME,POSITION` says; None for what has another form."""
+    match = _LIVEPATCH.fullmatch(text)
+    return LivepatchName(match[1], match[2], int(match[3])) if match is not None else None
+
+
+def livepatch_object(text: str) -> str:
+    """The object that a livepatch symbol of any form names; "" for another symbol."""
+    return text.removeprefix(KLP_SYMBOL).partition(".")[0] if text.startswith(KLP_SYMBOL) else ""
 
 
 def modinfo(module: ModuleFile) -> dict[str, list[str]]:
@@ -40,7 +63,7 @@ def read_note(data: bytes) -> tuple[dict[str, Any] | None, str]:
     """The JSON of a .note.kgbuild section, or None and what is wrong with it."""
     if len(data) < 12:
         return None, f"{len(data)} bytes are too few for a note"
-    namesz, descsz, kind = struct.unpack_from("<III", data)
+    namesz, descsz, kind = NOTE_HEADER.unpack_from(data)
     start = 12 + (namesz + 3 & ~3)
     if data[12 : 12 + namesz] != NOTE_NAME or kind != NOTE_TYPE:
         return None, "is no note of owner kgbuild, type 1"

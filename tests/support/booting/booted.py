@@ -7,16 +7,16 @@ from __future__ import annotations
 import json
 
 from kgbuild.host.vm.run import TestRun
-from tests.support.booting.cases import HERE, Built, Case, check_report, check_works
+from tests.support.booting.cases import HERE, Built, KernelCase, check_report, check_works
 
 SCHEMA = json.loads((HERE.parent.parent / "docs" / "schema" / "report-1.json").read_text())
 
 
-def test_report(case: Case, built: dict[str, Built]) -> None:
+def test_report(case: KernelCase, built: dict[str, Built]) -> None:
     check_report(built[case.name], SCHEMA)
 
 
-def test_works(case: Case, built: dict[str, Built], booted: TestRun) -> None:
+def test_works(case: KernelCase, built: dict[str, Built], booted: TestRun) -> None:
     check_works(built[case.name], booted)
 
 

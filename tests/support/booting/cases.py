@@ -54,7 +54,7 @@ def kgbuild(
 
 
 @dataclass(frozen=True)
-class Case:
+class KernelCase:
     """One [[case]] of a cases file."""
 
     name: str
@@ -64,18 +64,18 @@ class Case:
         return list(self.fields.get(key, []))
 
 
-def load_cases(path: Path) -> list[Case]:
+def load_cases(path: Path) -> list[KernelCase]:
     """Every [[case]] of a TOML file, in order; first those of cases.toml beside it that it names in `same`."""
     data = tomllib.loads(path.read_text())
     known = {c.name: c for c in load_cases(path.with_name("cases.toml"))} if "same" in data else {}
-    return [*(known[name] for name in data.get("same", ())), *(Case(c["name"], c) for c in data["case"])]
+    return [*(known[name] for name in data.get("same", ())), *(KernelCase(c["name"], c) for c in data["case"])]
 
 
 @dataclass(frozen=True)
 class Built:
     """One built case: the module, the report, what was printed, the proof record's file."""
 
-    case: Case
+    case: KernelCase
     module: Path
     report: dict[str, Any]
     output: str
@@ -89,7 +89,7 @@ class Built:
         return PatchRun(self.module, checks=c.list("check"), **lists)
 
 
-def build_cases(cases: Iterable[Case], kernel_name: str, folder: Path) -> dict[str, Built]:
+def build_cases(cases: Iterable[KernelCase], kernel_name: str, folder: Path) -> dict[str, Built]:
     """Build these cases by the real command; by name."""
     out = {}
     for case in cases:

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from kgbuild.cli.kernel import kernel as command
 from kgbuild.errors import UserError
 from kgbuild.host.archives import apt
-from kgbuild.host.archives.archive import Package
+from kgbuild.host.archives.archive import PackageVersion
 from kgbuild.host.kernels.compile_commands import write_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, KernelId, UnitCommand
@@ -145,7 +145,7 @@ def test_search(there: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
         def versions(self, names: Iterable[str]) -> dict[str, list[str]]:
             return {name: table[name] for name in names if name in table}
 
-        def packages(self, wanted: Iterable[tuple[str, str]]) -> list[Package]:
+        def packages(self, wanted: Iterable[tuple[str, str]]) -> list[PackageVersion]:
             raise AssertionError
 
     monkeypatch.setattr(kernels, "open_recipe_archive", lambda *asked, **how: Table())

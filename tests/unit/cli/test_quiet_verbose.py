@@ -18,6 +18,8 @@ from tests.support.tinykernel import HEADER, tiny_kernel
 from tests.support.toolchain import compile_pair_side
 
 PATCH = f"--- a/include/tiny.h\n+++ b/include/tiny.h\n@@ -1 +1 @@\n-{HEADER}+{HEADER.replace('2 *', '3 *')}"
+# what it adds is in the source
+FIXED = f"--- a/include/tiny.h\n+++ b/include/tiny.h\n@@ -1 +1 @@\n-{HEADER.replace('2 *', '1 *')}+{HEADER}"
 OF_PATCH = ("fix.patch", "--kernel", "local:tiny")
 ASK: dict[str, tuple[str, ...]] = {
     "impact": ("impact", *OF_PATCH),
@@ -27,10 +29,12 @@ ASK: dict[str, tuple[str, ...]] = {
     "graph": ("graph", "--callers", "shared", "--kernel", "local:tiny"),
     "diff": ("diff", "a.o", "b.o"),
     "kernel list": ("kernel", "list"),
+    "kernel show": ("kernel", "show", "local:tiny"),
+    "affected": ("affected", "-C", "fixes"),
     "cache show": ("cache", "show"),
     "doctor": ("doctor",),
 }
-MORE = {"explain", "diff", "kernel list", "cache show"}  # with --verbose there is more to say of this input
+MORE = {"explain", "diff", "kernel list", "cache show", "affected"}  # with --verbose there is more to say of this input
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +45,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "fix.patch").write_text(PATCH)
     for name, flags in (("a.o", ()), ("b.o", ("-DPATCHED",))):
         (folder / name).write_bytes(compile_pair_side("static_locals_declared", "-g", *flags))
+    kernel = 'version = 1\nkernels = ["local:tiny"]\n'
+    (folder / "fixes").mkdir()
+    (folder / "fixes" / "kgbuild.toml").write_text(kernel + '[[fix]]\nid = "old"\n[[fix]]\nid = "one"\n')
+    for fix, patch in (("one", PATCH), ("old", FIXED)):
+        (folder / "fixes" / "fixes" / fix).mkdir(parents=True)
+        (folder / "fixes" / "fixes" / fix / "fix.patch").write_text(patch)
     return folder
 
 
@@ -70,3 +80,6 @@ def test_what_is_left_is_the_answer(say: Callable[..., str]) -> None:
     assert say(*ASK["facts"], "--quiet").startswith("shared: can")
     assert "shared" in say(*ASK["graph"], "--quiet").splitlines()
     assert say(*ASK["explain"], "--quiet") == "one in fs/one.c: changed\n"
+    assert say(*ASK["kernel list"], "--quiet") == "local:tiny\n"
+    assert say(*ASK["kernel show"], "--quiet").startswith("local:tiny  ")
+    assert say(*ASK["affected"], "--quiet").split() == ["tiny", "one", "affected"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from click.testing import CliRunner, Result
 from kgbuild.cli.main import main
 from kgbuild.host.kernels.local import add_kernel
 from kgbuild.host.system.cache import Cache
+from kgbuild.pipeline.releases import kernels as kernels_of
 from kgbuild.progress import SilentProgress
 from tests.support.cache_cases import local
 from tests.support.tinykernel import tiny_kernel
@@ -333,3 +335,34 @@ def test_a_merge_that_conflicts_is_no_patch(run: Run, directory: Path, tmp_path:
     before = sorted(directory.rglob("*"))
     ran = run("backport", "CVE-2026-12345", "--kernel", "local:tiny", "-C", "d", "--git", "linux")
     assert ran.exit_code == 1 and "are not there" in ran.output and sorted(directory.rglob("*")) == before
+
+
+def test_the_table_as_a_page_with_what_stands_against_it(run: Run, directory: Path, tmp_path: Path) -> None:
+    kernels(directory, "local:tiny", "local:gone")
+    ran = run("matrix", "-C", "d", "--build", "--html", "table.html")
+    assert ran.exit_code in (1, 5), ran.output
+    page = (tmp_path / "table.html").read_text()
+    assert 'type="search" data-filter="table"' in page and "no such kernel was added" in page
+    assert "local:gone" in page and "CVE-2026-12345" in page
+    links = re.findall(r'href="([^"#]+)"', page)
+    assert all((tmp_path / link).is_file() for link in links)
+
+
+def test_another_name_of_a_kernel_lists_a_fix(run: Run, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As debian:newest-6.1-cloud means a kernel whose own name is another."""
+    file = directory / "kgbuild.toml"
+    file.write_text(file.read_text() + 'kernels = ["debian:newest-6.1-cloud", "debian:newest-9.9-cloud"]\n')
+    cell = data(run("affected", "-C", "d", "--format", "json"))["kernels"][0]["fixes"][0]
+    assert cell["state"] == "not listed"
+    real = kernels_of.find_kernel
+
+    def newest(name: str, *, offline: bool = False) -> Any:
+        return real("local:tiny" if name == "debian:newest-6.1-cloud" else name, offline=offline)
+
+    monkeypatch.setattr(kernels_of, "find_kernel", newest)
+    assert run("affected", "-C", "d").stdout == "tiny  affected\n"
+    toml = directory / "fixes" / "CVE-2026-12345" / "fix.toml"
+    toml.write_text('[patches]\n"debian:newest-6.1-cloud" = "other.patch"\n')
+    toml.with_name("other.patch").write_text(OTHER)
+    cell = data(run("affected", "-C", "d", "--format", "json"))["kernels"][0]["fixes"][0]
+    assert cell["patch"] == "fixes/CVE-2026-12345/other.patch"

@@ -263,32 +263,103 @@ def test_files_that_are_no_module(tmp_path: Path, data: bytes) -> None:
 
 
 HOSTILE = [
+    "",
     "CVE-2026-1;reboot",
     "CVE-2026-12345\n",
+    "CVE-2026-12345\nDepends: evil",
+    "CVE-2026-12345\r\n\r\nPackage: evil",
+    "\n -- Evil <evil@example.org>  Thu, 01 Jan 1970 00:00:00 +0000\n\nevil (9) stable; urgency=low",
+    "\n%post\nreboot",
+    "\n* Thu Jan 01 1970 Evil <evil@example.org> - 9-1",
     "$(id)",
     "`id`",
+    "${PATH}",
+    "' ; id ; '",
+    '" && id && "',
+    "\\",
+    "a\\\nb",
+    "-rf",
+    "--no-check",
     "../../x",
-    "",
+    "/etc/passwd",
     "%{lua:os.execute('id')}",
-    "\x1b[2J",
-    "<b>",
+    "%(id)",
+    "%n %i %%",
+    "\x1b[2J\x1b]0;title\x07",
+    "\u202egnp.exe\u2066",
+    "\u200b\ufeff",
+    "a\0b",
+    "<b>&amp;</b>",
+    "* ? [a] ~",
+    "# comment",
+    "x" * 5000,
 ]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_words(tmp_path: Path, text: str) -> None:
+def test_hostile_words_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError):
         check_cves([text])
-    with pytest.raises(UserError):
-        check_maintainer(f"{text}\n <a@b>")
-    with pytest.raises(UserError):
-        read_module_to_pack(module(tmp_path, 2), None, kernel_package=f"{text} ")
-    path = module(tmp_path, 2, patches=[{"name": text, "sha256": ""}])
-    one = read_module_to_pack(path, None)
-    made = pack([one], deb=True, rpm="%" in text)  # what a spec file takes for a macro
-    assert len({p.package for p in made}) == 3
+    for maintainer in (f"{text}\n <a@b>", f"A\u202e{text} <a@b>", f"A <{text}@b>", text):
+        with pytest.raises(UserError):
+            check_maintainer(maintainer)
+    for said in (f"{text} ", f"linux-image (= {text})", f"{text} (= 1)"):
+        with pytest.raises(UserError):
+            read_module_to_pack(module(tmp_path, 2), None, kernel_package=said)
+
+
+def test_hostile_words_in_packages(tmp_path: Path) -> None:
+    """Names of patches, functions and documents come from outside: all of these at once, in both kinds of package."""
+    patches = [{"name": text, "sha256": ""} for text in HOSTILE]
+    functions = [f"{text}/{text},0" for text in HOSTILE]
+    documents = []
+    for number, text in enumerate(HOSTILE):
+        name = text.replace("/", "").replace("\0", "")[:60] or "empty"
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        documents.append(folder / (name if name not in (".", "..") else "dots"))
+        documents[-1].write_text(text)
+    one = read_module_to_pack(module(tmp_path, 2, patches=patches, functions=functions), None, (), documents)
+    assert len(one.documents) == len(HOSTILE), "none is lost, also where two have one name"
     info = one.facts.info.splitlines()
-    assert len(info) == 3 and set(info[2]).isdisjoint("`$;%\x1b<>'\"\\ \n")
+    assert len(info) == 3 and set(info[2].replace(" ", "")).isdisjoint("`$;%\x1b<>'\"\\*?~#\u202e")
+    deb, *_ = pack([one], deb=True, rpm=False)
+    rpm, *_ = pack([one], deb=False, rpm=True)
+    (tmp_path / deb.name).write_bytes(deb.data)
+    (tmp_path / rpm.name).write_bytes(rpm.data)
+    fields = [
+        line.split(":")[0] for line in says(["dpkg-deb", "-f", tmp_path / deb.name]).splitlines() if line[0] != " "
+    ]
+    known = "Package Version Architecture Maintainer Installed-Size Depends Section Priority Description"
+    assert fields == known.split()
+    subprocess.run(["dpkg-deb", "-R", tmp_path / deb.name, tmp_path / "tree"], check=True)
+    log = says(["zcat", tmp_path / f"tree/usr/share/doc/{NAME}/changelog.gz"])
+    assert [line[:9] for line in log.splitlines() if line and line[0] != " "] == ["livepatch"]
+    assert log.count("\n -- ") == 1
+    assert all(line == "" or line.isprintable() for line in log.split("\n"))
+    for script in ("postinst", "prerm"):
+        subprocess.run(["sh", "-n", tmp_path / "tree/DEBIAN" / script], check=True)
+    paths = says(["dpkg-deb", "-c", tmp_path / deb.name]).splitlines()
+    listed = says(["rpm", "-qpl", tmp_path / rpm.name]).splitlines()
+    assert all(line.isascii() and line.isprintable() for line in paths + listed)
+    assert len(listed) == len(HOSTILE) + 2 and len(paths) >= len(listed)
+    scripts = says(["rpm", "-qp", "--scripts", tmp_path / rpm.name])
+    clean = pack([read_module_to_pack(module(tmp_path, 2), None)], deb=False, rpm=True)[0]
+    (tmp_path / "clean.rpm").write_bytes(clean.data)
+    assert scripts == says(["rpm", "-qp", "--scripts", tmp_path / "clean.rpm"])
+    changes = says(["rpm", "-qp", "--changelog", tmp_path / rpm.name])
+    assert changes.count("\n* ") == 0 and "uid=" not in changes + scripts
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nFilename: evil.deb", "-x.deb", "$(id).deb", "a b.deb", "\u202e.rpm", ".deb", "a'.rpm"]
+)
+def test_hostile_names_in_a_repository(tmp_path: Path, name: str) -> None:
+    name = name if name.endswith((".deb", ".rpm")) else f"{name}.deb"
+    (tmp_path / name).write_bytes(b"x")
+    ran = CliRunner().invoke(main, ["repo", str(tmp_path)])
+    assert isinstance(ran.exception, UserError) and "name of a package" in str(ran.exception)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_numbers_of_releases() -> None:

@@ -145,8 +145,8 @@ def test_modules_that_can_not_be_those_that_are_loaded(monkeypatch: pytest.Monke
 
 def test_a_unit_of_a_module_that_is_not_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     unit = UnitCommand("d/u.c", "d/u.o", "d/u", "there:gone", True, ("cc",), ())
-    monkeypatch.setattr(prepare, "choose_units", lambda *args: Selection({}))
-    monkeypatch.setattr(prepare, "load_unit_commands", lambda *args: {"d/u.c": [unit]})
+    monkeypatch.setattr(prepare, "choose_units", lambda *args, **kwargs: Selection({}))
+    monkeypatch.setattr(prepare, "read_units", lambda *args: {"d/u.c": [unit]})
     running = types.SimpleNamespace(oot_modules={}, modules=types.SimpleNamespace(paths={"there": tmp_path}))
     chosen = KernelChosen(running, "a kernel")  # type: ignore[arg-type]
     applied = PatchesApplied(types.SimpleNamespace(refusals=()), {}, ())  # type: ignore[arg-type]
@@ -155,7 +155,7 @@ def test_a_unit_of_a_module_that_is_not_at_hand(monkeypatch: pytest.MonkeyPatch,
         prepare.prepare(chosen, applied, None, run)  # type: ignore[arg-type]
     assert codes(error) == ["P8-module"]
     assert "part of the module gone" in str(error.value)
-    monkeypatch.setattr(prepare, "load_unit_commands", lambda *args: {})
+    monkeypatch.setattr(prepare, "read_units", lambda *args: {})
     with pytest.raises(NoChange):
         prepare.prepare(chosen, applied, None, run)  # type: ignore[arg-type]
 

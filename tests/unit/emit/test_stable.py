@@ -66,10 +66,10 @@ def test_what_a_kernel_may_write(name: str) -> None:
 START, TABLE = 0x1000, 0x8000
 
 
-class FakeImage:
+class CodeImage:
     """A kernel of one function, with an entry of 12 bytes in .altinstructions for each (offset, length)."""
 
-    obj = SimpleNamespace(sections=())
+    obj = SimpleNamespace(sections=(), order="little")
     section = ".text"
     copied: tuple[int, int] | None = None  # where code is that lies in data
 
@@ -95,7 +95,7 @@ class FakeImage:
 
 
 def stable(code: bytes, *replaced: tuple[int, int]) -> Stable:
-    image: Any = FakeImage(code, list(replaced))
+    image: Any = CodeImage(code, list(replaced))
     return StableCode(ARCH, image).of(BoundSymbol("vmlinux", "f", 0, "function", ".text", START, len(code), ""))
 
 
@@ -116,7 +116,7 @@ def test_a_table_that_leads_nowhere_is_not_believed() -> None:
 
 @pytest.mark.parametrize("section", [".init.text", ".text.unlikely", ".altinstr_aux"])
 def test_code_is_replaced_in_any_section_of_code(section: str) -> None:
-    image: Any = FakeImage(bytes.fromhex("5555"), [(0, 1)])
+    image: Any = CodeImage(bytes.fromhex("5555"), [(0, 1)])
     image.section = section
     found = StableCode(ARCH, image).of(BoundSymbol("vmlinux", "f", 0, "function", section, START, 2, ""))
     assert found.ranges == ((1, 1),)
@@ -124,7 +124,7 @@ def test_code_is_replaced_in_any_section_of_code(section: str) -> None:
 
 @pytest.mark.parametrize(("start", "believed"), [(START, True), (START + 1, False)])
 def test_code_that_kexec_copies_lies_in_data(start: int, believed: bool) -> None:
-    image: Any = FakeImage(bytes.fromhex("5555"), [(0, 1)])
+    image: Any = CodeImage(bytes.fromhex("5555"), [(0, 1)])
     image.section, image.copied = ".data", (start, START + 2)
     place = BoundSymbol("vmlinux", "f", 0, "function", ".data", START, 2, "")
     if believed:
@@ -135,7 +135,7 @@ def test_code_that_kexec_copies_lies_in_data(start: int, believed: bool) -> None
 
 
 def test_a_table_cut_in_an_entry_is_not_believed() -> None:
-    image: Any = FakeImage(bytes.fromhex("55"), [(0, 1)])
+    image: Any = CodeImage(bytes.fromhex("55"), [(0, 1)])
     image.entries = image.entries[:-1]
     with pytest.raises(ToolError, match="fit 0 of the known sizes"):
         StableCode(ARCH, image).of(BoundSymbol("vmlinux", "f", 0, "function", ".text", START, 1, ""))

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,13 @@ from kgbuild.host.releases.directory import Directory, Fix
 from kgbuild.host.releases.store import ResultStore
 from kgbuild.host.releases.workers import LocalWorkers, Workers
 from kgbuild.pipeline.releases.jobs import Job
-from kgbuild.pipeline.releases.matrix import MatrixRun, Plan, matrix_status, run_matrix
+from kgbuild.pipeline.releases.matrix import Plan, matrix_status, run_matrix
 from kgbuild.releases.config import Config, FixEntry, FixMetadata
-from kgbuild.releases.job_graph import ACQUIRE, AFFECTED, BUILD, DONE, IMPACT, STEPS, JobResult
+from kgbuild.releases.job_graph import ACQUIRE, AFFECTED, BUILD, DONE, IMPACT, STEPS, JobId, JobResult
 
 KERNELS = ("debian:1", "debian:2", "debian:3")
 FIXES = ("a", "b")
+_LONG = 900  # seconds, for a machine that has much else to do
 
 
 def act(job: Job) -> JobResult:
@@ -48,65 +50,61 @@ def act(job: Job) -> JobResult:
     return JobResult(job.id, DONE, found.get(job.id.step, {"verdict": True}), files=files)
 
 
-def plan(note: Path) -> Plan:
+def plan(note: Path, kernels: Sequence[str] = KERNELS) -> Plan:
     note.touch()
     entries = tuple(FixEntry(name) for name in FIXES)
     fixes = {entry.id: Fix(entry, FixMetadata(), {}) for entry in entries}
     directory = Directory(note.parent, Config(fixes=entries), fixes)
-    return Plan(directory, list(fixes.values()), KERNELS, True, True, str(note))
+    return Plan(directory, list(fixes.values()), kernels, True, True, str(note))
 
 
-def check(run: MatrixRun, note: Path) -> None:
-    """Every job has its result; those that were killed were begun twice."""
+def go(note: Path, kind: str, slots: int, kernels: Sequence[str]) -> None:
+    """A run with workers of its own. Every job has its result; those that were killed were begun twice."""
+    workers: Workers[Job, JobResult] = (
+        LocalWorkers(act, slots, (__name__,)) if kind == "local" else DaskWorkers(act, "local", slots)
+    )
+    run = run_matrix(plan(note, kernels), workers, ResultStore(note.parent))
     assert matrix_status(run) == 0 and not run.stopped
     steps = {str(job): result.status for job, result in run.graph.results.items()}
-    assert len(steps) == len(KERNELS) * (len(STEPS) - 1 + len(FIXES)) and set(steps.values()) == {DONE}
+    assert len(steps) == len(kernels) * (len(STEPS) - 1 + len(FIXES)) and set(steps.values()) == {DONE}
     begun = Counter(note.read_text().split())
-    killed = {f"debian:2/{step}" + ("/a" if step == IMPACT else "") for step in STEPS}
-    assert {job for job, count in begun.items() if count > 1} >= killed and set(begun) == set(steps)
+    assert set(begun) == set(steps)
+    killed = {f"debian:2/{step}" + ("/a" if step == IMPACT else "") for step in STEPS if "debian:2" in kernels}
+    twice = {job for job, count in begun.items() if count > 1}
+    # Dask also repeats what a killed worker had finished and not handed over
+    assert twice == killed if kind == "local" else twice >= killed
+    rows = [{**row, "jobs": None} for row in run.rows()]
+    note.with_suffix(".json").write_text(json.dumps(rows, sort_keys=True))
 
 
-def workers(kind: str, slots: int = 3) -> Workers[Job, JobResult]:
-    return LocalWorkers(act, slots) if kind == "local" else DaskWorkers(act, "local", slots)
+def run_at_once(*runs: tuple[Path, str, int, Sequence[str]]) -> None:
+    """Each run in a process of its own."""
+    processes = [multiprocessing.get_context("spawn").Process(target=go, args=run) for run in runs]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(_LONG)
+    assert [process.exitcode for process in processes] == [0] * len(runs)
 
 
 @pytest.mark.parametrize("kind", ["local", "dask"])
 def test_a_worker_is_killed_in_each_phase(tmp_path: Path, kind: str) -> None:
-    note = tmp_path / "begun"
-    run = run_matrix(plan(note), workers(kind), ResultStore(tmp_path))
-    check(run, note)
-    if kind == "local":
-        begun = Counter(note.read_text().split())
-        assert sorted(begun.values()) == [1] * (len(begun) - len(STEPS)) + [2] * len(STEPS)
-
-
-def go(note: Path) -> None:
-    """A run of its own, in a process of its own, with a scheduler of its own."""
-    run = run_matrix(plan(note), workers("dask", 2), ResultStore(note.parent))
-    check(run, note)
-    rows = [{**row, "jobs": None} for row in run.rows()]
-    note.with_suffix(".json").write_text(json.dumps(rows, sort_keys=True))
+    run_at_once((tmp_path / "begun", kind, 3, KERNELS))
 
 
 def test_two_schedulers_and_one_directory(tmp_path: Path) -> None:
     """Both come to the same, and leave one whole result a job."""
     notes = [tmp_path / name for name in ("one", "other")]
-    both = [multiprocessing.get_context("spawn").Process(target=go, args=(note,)) for note in notes]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(120)
-    assert [process.exitcode for process in both] == [0, 0]
+    run_at_once(*((note, "dask", 1, KERNELS[::2]) for note in notes))
     one, other = (note.with_suffix(".json").read_text() for note in notes)
     assert one == other
     kept = list((tmp_path / ".kgbuild" / "matrix").iterdir())
-    assert kept and all((folder / "result.json").exists() and folder.name[0] != "." for folder in kept)
+    assert len(kept) == 2 * (len(STEPS) - 1 + len(FIXES)) and all((folder / "result.json").exists() for folder in kept)
 
 
 def test_two_runs_that_keep_one_result_at_once(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
-    result = run_matrix(plan(tmp_path / "begun"), workers("local"), None).graph.results
-    made = next(iter(result.values()))
+    made = JobResult(JobId("debian:1", BUILD), DONE, {"a": 1}, files={"module.ko": b"x" * 100_000})
     threads = [threading.Thread(target=store.put, args=(made, "key")) for _ in range(8)]
     for thread in threads:
         thread.start()

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 from kgbuild.errors import ToolError
 from kgbuild.host.releases.dask_workers import DaskWorkers
 from kgbuild.host.releases.store import ResultStore
-from kgbuild.host.releases.workers import LocalWorkers, Lost, machine_slots
+from kgbuild.host.releases.workers import LocalWorkers, LostWorker, machine_slots
 from kgbuild.releases.job_graph import JobId, JobResult
 
 
@@ -48,7 +50,7 @@ def test_a_killed_process_costs_its_job_once_more(local: LocalWorkers[str, str],
     found = outcomes(local, ["a", "dies", "b", "always", "c"], tmp_path / "begun")
     lost = found.pop("always")
     assert found == {"a": "a 1", "b": "b 1", "c": "c 1", "dies": "dies 2"}
-    assert isinstance(lost, Lost) and str(lost) == "its process was killed (SIGKILL)"
+    assert isinstance(lost, LostWorker) and str(lost) == "its process was killed (SIGKILL)"
 
 
 def test_jobs_may_be_added_while_others_run(local: LocalWorkers[str, str], tmp_path: Path) -> None:
@@ -88,7 +90,7 @@ def test_dask_workers_that_are_killed_in_the_middle(tmp_path: Path) -> None:
         found = outcomes(workers, names, tmp_path / "begun")
     finally:
         workers.close()
-    assert set(found) == set(names) and not any(isinstance(one, Lost) for one in found.values())
+    assert set(found) == set(names) and not any(isinstance(one, LostWorker) for one in found.values())
     assert all(found[f"dies-{n}"].startswith(f"dies-{n} ") for n in (1, 2, 3))
 
 
@@ -109,3 +111,27 @@ def test_results_are_kept_whole_or_not_at_all(tmp_path: Path) -> None:
     store.put(made, "key")
     (tmp_path / ".kgbuild" / "matrix" / "key" / "module.ko").unlink()
     assert store.get(job, "key") is None
+
+
+def test_a_disk_that_is_full_fails_the_rows_that_it_hits(tmp_path: Path) -> None:
+    """A file system of 1 MB: what went before it was full is kept whole, and the next run goes on from there."""
+    script = f"""
+mount -t tmpfs -o size=1m tmpfs {tmp_path} || exit 77
+exec {sys.executable} -c '
+from pathlib import Path
+from kgbuild.errors import ToolError
+from kgbuild.host.releases.store import ResultStore
+from kgbuild.releases.job_graph import JobId, JobResult
+store = ResultStore(Path("{tmp_path}"))
+kept = []
+for number in range(8):
+    job = JobId(f"debian:{{number}}", "build")
+    try:
+        store.put(JobResult(job, "done", files={{"module.ko": bytes(200_000)}}), f"{{number}}")
+    except ToolError as error:
+        assert "No space left" in str(error) and error.remedy, error
+    kept.append(store.get(job, f"{{number}}") is not None)
+print(kept, sorted(path.name for path in Path("{tmp_path}/.kgbuild/matrix").iterdir()))
+'"""
+    ran = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
+    assert ran.stdout.strip() == f"{[True] * 5 + [False] * 3} {[str(n) for n in range(5)]}", ran.stdout + ran.stderr

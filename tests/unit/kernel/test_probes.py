@@ -13,7 +13,7 @@ from kgbuild.kernel.feature_probes import PROBES, ProbeEvidence, for_builtin, pr
 GETOPT = 'while ((opt = getopt(argc, argv, "{}")) != -1) {{'
 EACH = "int kallsyms_on_each_symbol(int (*fn)(void *, const char *, {}unsigned long),\n\t\t\t    void *data);\n"
 OLD = ProbeEvidence(
-    config=frozenset({"# CONFIG_X86_KERNEL_IBT is not set"}),
+    config={},
     has_symbol=lambda name: False,
     source={
         feature_probes.MODPOST_SOURCE: GETOPT.format("ei:mnT:o:aWwENd:"),
@@ -22,7 +22,7 @@ OLD = ProbeEvidence(
     objtool=("./tools/objtool/objtool", "--orc"),
 )
 NEW = ProbeEvidence(
-    config=frozenset({"CONFIG_X86_KERNEL_IBT=y", "CONFIG_KPROBES=y", "CONFIG_LIVEPATCH=y", "CONFIG_KGRAFT=y"}),
+    config=dict.fromkeys(("X86_KERNEL_IBT", "KPROBES", "LIVEPATCH", "KGRAFT"), "y"),
     has_symbol={"clear_relocate_add", *feature_probes.TEXT_POKE_SYMBOLS, *feature_probes.SYNCS}.__contains__,
     source={
         feature_probes.MODPOST_SOURCE: GETOPT.format("ei:MmnT:to:au:WwENd:"),

@@ -170,7 +170,7 @@ READS = NewVariable("vmlinux", "fs/a.c", "reads", 4)
     ],
 )
 def test_a_variable_of_both_begins_anew(mine: NewVariable, again: bool) -> None:
-    """Objects and units are told apart where both are known."""
+    """Objects and units are distinguished where both are known."""
     stacked = list(warn_of_lost_values([with_data("a", READS)], [mine], replace=False))
     assert [t.partition(";")[0] for t in stacked] == [
         "reads of a begins again with the initial value in this patch"

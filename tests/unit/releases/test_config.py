@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""kgbuild.toml and fix.toml: every fault has its line and column, and none is passed over."""
+"""kgbuild.toml and fix.toml: every fault has its line and column, none is missed."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ warnings = ["W1-stack", "W2"]
 
 [sign]
 key = "anything"
+certificate = "cert.pem"
 """
 
 

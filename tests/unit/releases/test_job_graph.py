@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from kgbuild.releases.differences import Effect, effect_of, sentences
+from kgbuild.releases.differences import FixEffect, effect_of, sentences
 from kgbuild.releases.job_graph import ACQUIRE, AFFECTED, BUILD, IMPACT, VERIFY, VM, JobGraph, JobId, JobResult
 
 
@@ -46,8 +46,8 @@ def test_without_build_a_row_ends_with_the_impact() -> None:
     assert graph.finish(done("a", IMPACT, "x")) == []
 
 
-def effect(*replaced: str, why: tuple[tuple[str, str], ...] = (), refusals: tuple[str, ...] = ()) -> Effect:
-    return Effect(frozenset(replaced), refusals=frozenset(refusals), why=why)
+def effect(*replaced: str, why: tuple[tuple[str, str], ...] = (), refusals: tuple[str, ...] = ()) -> FixEffect:
+    return FixEffect(frozenset(replaced), refusals=frozenset(refusals), why=why)
 
 
 def test_kernels_that_do_the_same_are_not_told() -> None:

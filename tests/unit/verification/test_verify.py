@@ -311,7 +311,7 @@ def test_unknown_facts_are_not_compared() -> None:
     ("data", "words"),
     [
         (b"", "no ELF file"),
-        (b"\x7fELF" + bytes(200), "another architecture"),
+        (b"\x7fELF" + bytes(200), "no ELF file of 64 bits"),
         (random.Random(1).randbytes(4096), "no ELF file"),
         (Small().data[:2000], "damaged"),
         (Small().data[:18] + b"\xb7\0" + Small().data[20:], "another architecture"),

@@ -15,7 +15,7 @@ from kgbuild.elf.consts import SHF, SHT, STB, STT
 from kgbuild.elf.write import OutObject, OutReloc, OutSection, OutSymbol, write
 from kgbuild.emit.backends.slots import SlotWriter, plan_steps
 from kgbuild.model import Finding
-from kgbuild.verification.code import Code
+from kgbuild.verification.code import DecodedCode
 from kgbuild.verification.kallsyms import read_tables
 from kgbuild.verification.reading.reader import read_module
 from kgbuild.verification.slots import check_slots
@@ -81,7 +81,7 @@ class Slotted:
         module = read_module(write(self.out), "x.ko", 62)
         tables = read_tables(module)
         assert tables.faults == ()
-        return list(check_slots(module, tables, ARCH, Code(module, ARCH)))
+        return list(check_slots(module, tables, ARCH, DecodedCode(module, ARCH)))
 
 
 def test_a_good_module_has_no_finding() -> None:

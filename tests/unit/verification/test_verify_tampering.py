@@ -28,7 +28,7 @@ from tests.support.tamper import FAULTS, HARMLESS, File, inject
 SEEDS = range(4)
 
 
-class WithData(Small):
+class WithBytes(Small):
     """With variables, so that each kind of fault has something to spoil."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ def codes(data: bytes, record: ProofRecord | None, facts: KernelFacts) -> set[st
         return {"unreadable"}
 
 
-@pytest.mark.parametrize("module", [WithData, SmallTarget], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [WithBytes, SmallTarget], ids=lambda m: m.__name__)
 def test_a_module_without_a_fault_is_what_its_record_says(module: type[Small]) -> None:
     data, record, facts = finished(module)
     assert codes(data, record, facts) == set()
@@ -84,7 +84,7 @@ def test_a_module_without_a_fault_is_what_its_record_says(module: type[Small]) -
 @pytest.mark.parametrize("kind", FAULTS)
 def test_every_fault_is_found_with_the_record(kind: str) -> None:
     made = Counter[type[Small]]()
-    for module in (WithData, SmallTarget):
+    for module in (WithBytes, SmallTarget):
         data, record, facts = finished(module)
         for seed in SEEDS:
             spoiled = inject(data, kind, seed)
@@ -92,20 +92,20 @@ def test_every_fault_is_found_with_the_record(kind: str) -> None:
                 continue
             made[module] += 1
             assert codes(spoiled[0], record, facts), (module.__name__, seed, spoiled[1])
-    assert made[WithData] and made.total() >= 3
+    assert made[WithBytes] and made.total() >= 3
 
 
 @pytest.mark.parametrize("kind", HARMLESS)
 def test_what_no_kernel_acts_on_is_no_fault(kind: str) -> None:
     for seed in SEEDS:
-        data, record, facts = finished(WithData)
+        data, record, facts = finished(WithBytes)
         changed = inject(data, kind, seed)
         assert changed is not None and (changed[0] != data or kind == "written-again")
         assert codes(changed[0], record, facts) == set(), changed[1]
 
 
 def test_a_fault_behind_a_signature_is_found() -> None:
-    data, record, facts = finished(WithData)
+    data, record, facts = finished(WithBytes)
     spoiled = inject(data, "code-bit", 1)
     assert spoiled is not None
     signed = inject(spoiled[0], "signature", 1)
@@ -115,7 +115,7 @@ def test_a_fault_behind_a_signature_is_found() -> None:
 
 
 def test_bytes_between_the_parts_of_a_file() -> None:
-    data, record, facts = finished(WithData)
+    data, record, facts = finished(WithBytes)
     spans = sorted((p, p + n) for p, n in _extents(data))
     gap = next(end for (_, end), (start, _) in pairwise(spans) if start > end)
     assert codes(data[:gap] + b"\1" + data[gap + 1 :], record, facts) == {"V40-file"}
@@ -131,7 +131,7 @@ def _extents(data: bytes) -> list[tuple[int, int]]:
 
 def test_digests_are_those_of_the_description_by_hand() -> None:
     """One section's text, written down as the description says, from what pyelftools reads."""
-    data, record, _ = finished(WithData)
+    data, record, _ = finished(WithBytes)
     file = ELFFile(io.BytesIO(data))
     names = [s.name for s in file.iter_sections()]
     counted = [n for n in names[1:] if not n.startswith((".rela", ".symtab", ".strtab", ".shstrtab"))]
@@ -154,6 +154,6 @@ def test_digests_are_those_of_the_description_by_hand() -> None:
 
 
 def test_the_injector_writes_what_it_read() -> None:
-    data, record, _ = finished(WithData)
+    data, record, _ = finished(WithBytes)
     assert digest_contents(read_module(File(data).data(), NAME, 62)) == record.module
     assert inject(data, "code-bit", 7) == inject(data, "code-bit", 7) != inject(data, "code-bit", 8)

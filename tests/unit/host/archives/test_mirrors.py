@@ -104,6 +104,21 @@ def test_lists(name: str, mirror: Mirror, address: str) -> None:
     assert archive.versions(["gcc-99", "evil"]) == {"gcc-99": ["1-1"]}
 
 
+@pytest.mark.parametrize("kind", ["gone", "empty", "another file", "a directory"])
+def test_a_keyring_that_is_none(kind: str, mirror: Mirror, address: str, tmp_path: Path) -> None:
+    """Nothing is believed then, whatever else this machine trusts."""
+    keyring = tmp_path / "none.gpg"
+    if kind == "a directory":
+        keyring.mkdir()
+    elif kind != "gone":
+        keyring.write_bytes(b"" if kind == "empty" else b"no keyring\n" * 100)
+    archive = AptSuites(mirror.root / "lists", replace(mirror.suites(), keyring=keyring), address)
+    with pytest.raises(ToolError) as caught:
+        archive.update(SilentProgress())
+    assert ("keyring" in caught.value.fact) == (kind in ("gone", "a directory")), caught.value.fact
+    assert caught.value.remedy and not archive.has_lists and archive.versions(["gcc-99"]) == {}
+
+
 @pytest.mark.parametrize("name", LISTS)
 def test_lists_that_were_good_before_are_kept(name: str, mirror: Mirror, address: str) -> None:
     how, faults, _, _ = LISTS[name]

@@ -9,7 +9,7 @@ import pytest
 
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.apt import Apt, parse_madison, parse_records, version_key
-from kgbuild.host.archives.archive import Package
+from kgbuild.host.archives.archive import PackageVersion
 from kgbuild.host.archives.recipe import (
     FetchPlan,
     KernelName,
@@ -63,8 +63,8 @@ class Canned(Apt):
         self.asked += 1
         return {name: self.table[name] for name in names if name in self.table}
 
-    def packages(self, wanted: Iterable[tuple[str, str]]) -> list[Package]:
-        return [Package(name, version, 1000) for name, version in wanted]
+    def packages(self, wanted: Iterable[tuple[str, str]]) -> list[PackageVersion]:
+        return [PackageVersion(name, version, 1000) for name, version in wanted]
 
 
 @pytest.fixture

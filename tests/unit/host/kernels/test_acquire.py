@@ -16,12 +16,14 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from kgbuild.elf.notes import find_build_id
+from kgbuild.elf.records import LITTLE
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.apt import Apt
 from kgbuild.host.archives.recipe import PackageMember, Part
 from kgbuild.host.archives.unpack import unpack_part
 from kgbuild.host.kernels import generated_sources, local
-from kgbuild.host.kernels.build_id import note_ranges, parse_notes, read_image_build_id, read_vmlinux_build_id
+from kgbuild.host.kernels.build_id import note_ranges, read_image_build_id, read_vmlinux_build_id
 from kgbuild.host.kernels.fetch import check_same_build
 from kgbuild.host.kernels.local import LocalKernel, add_kernel, copy_sources, is_clean
 from kgbuild.host.system.cache import Cache
@@ -60,9 +62,9 @@ def image(payload: bytes) -> bytes:
 
 
 def test_notes() -> None:
-    assert parse_notes(notes(ID)) == ID.hex()
-    assert parse_notes(b"") is None
-    assert parse_notes(notes(ID)[:30]) is None
+    assert find_build_id(notes(ID), LITTLE) == ID.hex()
+    assert find_build_id(b"", LITTLE) == ""
+    assert find_build_id(notes(ID)[:30], LITTLE) == ""
 
 
 @pytest.mark.parametrize("data", [b"", b"#!/bin/sh\n", b"\x7fELF\x01\x01", vmlinux(ID)[:60]])

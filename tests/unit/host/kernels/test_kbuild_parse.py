@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kgbuild.errors import ToolError
-from kgbuild.host.kernels import compile_commands, kbuild
+from kgbuild.host.kernels import compile_commands, kbuild, unit_listing
 from kgbuild.host.kernels.compile_commands import (
     parse_line,
     parse_units,
@@ -316,7 +316,7 @@ def test_damaged_index(tmp_path: Path) -> None:
 
 def test_unknown_file_is_no_unit(tmp_path: Path) -> None:
     write_units([the_unit()], tmp_path / "units.sqlite")
-    assert kbuild.load_unit_commands(kernel(tmp_path, "gcc-12", ""), ["a.c"]) == {"a.c": []}
+    assert unit_listing.read_units(kernel(tmp_path, "gcc-12", ""), ["a.c"]) == {"a.c": []}
 
 
 def test_placeholder_is_what_the_model_says() -> None:

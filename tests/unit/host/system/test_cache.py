@@ -18,11 +18,12 @@ import pytest
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.kernels import acquire
 from kgbuild.host.kernels.acquire import ensure_kernel, find_kernel
-from kgbuild.host.system.cache import Cache, readable_size, remove_tree, slug
+from kgbuild.host.system.cache import Cache, remove_tree, slug
 from kgbuild.host.system.locks import take
 from kgbuild.host.system.sealed import write_atomic, write_sealed
 from kgbuild.model import Kernel, ToolChoice
 from kgbuild.progress import SilentProgress
+from kgbuild.shown_text import readable_size
 from tests.support.cache_cases import KEY, add, fill, key_of
 
 HOST = ToolChoice(host=True)

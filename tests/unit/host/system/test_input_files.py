@@ -26,10 +26,10 @@ from kgbuild.host.compile.apply_patches import read_patches
 from kgbuild.host.kernels.local import copy_sources
 from kgbuild.host.modules.files import read_modinfo, read_module_bytes
 from kgbuild.host.modules.images import name_modules
+from kgbuild.host.modules.loaded_patches import read_older_modules, read_others
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.input_files import map_input, read_input, read_limited, read_packed
 from kgbuild.limits import LIMITS, UNPACKED_BYTES, Limit, LimitError
-from kgbuild.pipeline.stages.loaded_patches import read_older_modules, read_others
 from kgbuild.pipeline.stages.verify import read_record
 from kgbuild.report.reference_docs import render_input_limits
 from tests.support.sources import nodes_of, text_of

@@ -104,7 +104,7 @@ def relink(path: Path) -> None:
 
 
 def into_link(path: Path) -> None:
-    """The same bytes, by a link to another file."""
+    """Equal bytes, by a link to another file."""
     outside = path.parents[4] / "outside"
     path.rename(outside)
     path.symlink_to(outside)

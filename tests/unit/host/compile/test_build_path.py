@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.host.kernels.build_path import _find, overlap, shows_path
+from kgbuild.host.compile.build_path import _find, overlap, shows_path
 from kgbuild.model import UnitCommand
 
 

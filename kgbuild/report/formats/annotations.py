@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kgbuild.diagnostics.reasons import other_places
+
 ERROR, WARNING = "error", "warning"
 NO_CODE = "kgbuild-warning"  # of warnings that are sentences only
 _LINE = re.compile(r"(?P<path>[^\s:]+\.[A-Za-z]+):(?P<line>[1-9]\d{0,8})(?!\d)")
@@ -16,9 +18,9 @@ _PATH = re.compile(r"[\w+,./-]+\.[chSH]\b")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Annotation:
     """One thing: ERROR or WARNING, its code, what it is about, the fact and the remedy; path and line of the patched
-    source, "" and 0 where these are not known."""
+    source, "" and 0 where these are not known. `also`: other places where it holds, in words."""
 
     level: str
     code: str
@@ -27,16 +29,18 @@ class Finding:
     remedy: str
     path: str = ""
     line: int = 0
+    also: str = ""
 
     @property
     def text(self) -> str:
-        """Place, fact and remedy in one paragraph."""
+        """Place, fact, remedy and other places in one paragraph."""
         place = f"{self.place}: " if self.place else ""
         remedy = f". Remedy: {self.remedy}" if self.remedy else ""
-        return f"{place}{self.fact}{remedy}"
+        also = f". Also {self.also}" if self.also else ""
+        return f"{place}{self.fact}{also}{remedy}"
 
 
-def findings_of(document: Mapping[str, Any]) -> list[Finding]:
+def annotations_of(document: Mapping[str, Any]) -> list[Annotation]:
     """Everything a document has, errors first."""
     out = []
     for row in document.get("errors") or document.get("refusals") or ():
@@ -51,10 +55,12 @@ def findings_of(document: Mapping[str, Any]) -> list[Finding]:
     return out
 
 
-def _finding(document: Mapping[str, Any], level: str, row: Mapping[str, Any]) -> Finding:
+def _finding(document: Mapping[str, Any], level: str, row: Mapping[str, Any]) -> Annotation:
     place, fact = str(row.get("place") or row.get("function") or ""), str(row["fact"])
     path, line = _where(document, place, fact)
-    return Finding(level, str(row.get("code") or NO_CODE), place, fact, str(row.get("remedy") or ""), path, line)
+    remedy, code = str(row.get("remedy") or ""), str(row.get("code") or NO_CODE)
+    also = other_places([str(one) for one in row.get("places", ())])
+    return Annotation(level, code, place, fact, remedy, path, line, also)
 
 
 def _where(document: Mapping[str, Any], place: str, fact: str) -> tuple[str, int]:
