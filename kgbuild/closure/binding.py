@@ -90,9 +90,9 @@ class World:
         return out
 
     def exported(self, name: str) -> Export | None:
-        """The export of vmlinux of that name."""
+        """The export of vmlinux of that name, by which a patch module is bound to it."""
         export = self.exports.get(name)
-        return export if export is not None and export.in_vmlinux else None
+        return export if export is not None and export.in_vmlinux and not export.is_restricted else None
 
     def at(self, target: str, name: str, address: int, proof: str, patched: str = "") -> Bound | NotBound | None:
         """Bind to the symbol `name` at `address` of an object; None where its position can't be told."""
@@ -148,7 +148,11 @@ class World:
         if self.exported(name) is not None:
             return Bound(name, EXPORT, proof="exported by vmlinux")
         export = self.exports.get(name)
-        if export is not None and target != VMLINUX:
+        if export is not None and export.in_vmlinux:
+            found = self.only_global(VMLINUX, name)
+            if found is not None:
+                return found
+        elif export is not None and target != VMLINUX:
             return self._of_module(target, name, export)
         if weak and target != VMLINUX:
             return Bound(name, WEAK_NULL, "", proof="weak, and nothing that the module is linked with has it")

@@ -26,6 +26,12 @@ class Export(NamedTuple):
         return self.object == "vmlinux"
 
     @property
+    def is_restricted(self) -> bool:
+        """Whether it is for modules of certain names alone (EXPORT_SYMBOL_FOR_MODULES, since 6.16): no other module can
+        import such a namespace (scripts/mod/modpost.c)."""
+        return self.namespace.startswith("module:")
+
+    @property
     def module(self) -> str:
         """Name of the exporting module, as the kernel knows it."""
         return self.object.rpartition("/")[2].removesuffix(".ko").replace("-", "_")

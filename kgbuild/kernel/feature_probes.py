@@ -122,6 +122,24 @@ SEEN = (
         "7.0",
     ),
     SeenDifference(
+        "exports for modules of certain names (EXPORT_SYMBOL_FOR_MODULES)",
+        "a namespace that begins with `module:`, which no other module may import",
+        "they are bound as what is not exported",
+        "6.16",
+    ),
+    SeenDifference(
+        "modpost says in other words what is undefined, and since 6.1 at most ten times",
+        "nothing: its words are not looked at",
+        "what is undefined is read from the object, and held against Module.symvers",
+        "7.3",
+    ),
+    SeenDifference(
+        "objtool calls the padding of a function that has several names by one of them, by another one in each run",
+        "no symbol of that name in the kernel",
+        "the padding is looked for by all names of its function",
+        "7.0",
+    ),
+    SeenDifference(
         "no CRCs of exports (MODVERSIONS)",
         "Module.symvers and the configuration",
         "types of exports are compared by structure",

@@ -23,12 +23,13 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from kgbuild.elf.consts import STB
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.objects.atoms import ANON, DATA, Atom
-from kgbuild.objects.symbol_kinds import cold_parents, is_cold
+from kgbuild.objects.symbol_kinds import PREFIXES, cold_parents, is_cold, is_prefix
 from kgbuild.objects.view import View
 from kgbuild.proof.function_comparison import Binding, FoundPlaces, FunctionComparison, Mismatch
 from kgbuild.proof.padding import PaddingLayout
@@ -253,8 +254,19 @@ class _Parity:
         self._result(atom, EXACT, address)
 
     def _candidates(self, atom: Atom) -> list[int]:
-        """Where the kernel has something of the function's names."""
-        return sorted({s.value for name in atom.names for s in self.image.named(name)})
+        """Where the kernel has something of the function's names. objtool calls the padding before a function that has
+        several names by one of them, which may be another one in each run."""
+        names = set(atom.names)
+        if is_prefix(atom) and not any(self.image.named(name) for name in names):
+            start = next(prefix for prefix in PREFIXES if atom.name.startswith(prefix))
+            names |= {start + name for name in self._padded_names.get(atom.id, ())}
+        return sorted({s.value for name in names for s in self.image.named(name)})
+
+    @cached_property
+    def _padded_names(self) -> dict[int, tuple[str, ...]]:
+        """The names of the function that a padding is before, by the padding's atom."""
+        before = [(self.view.just_before(atom), atom) for atom in self.view.functions]
+        return {padding.id: atom.names for padding, atom in before if padding is not None and is_prefix(padding)}
 
     def _settle(self, atom: Atom) -> None:
         candidates = self._candidates(atom)

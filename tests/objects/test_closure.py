@@ -239,6 +239,13 @@ def test_export_of_a_module_is_refused() -> None:
     assert ["export of the module" in r.fact for r in again.refusals] == [True]
 
 
+def test_exports_for_modules_of_certain_names_are_livepatch_symbols() -> None:
+    exports = {**EXPORTS, "printk": Export("printk", 0, "vmlinux", "EXPORT_SYMBOL", "module:kvm,kvm-intel")}
+    p = close_pair("string_changed", exports=exports)
+    assert not p.closure.namespaces
+    assert p.bound["printk"] == "klp"
+
+
 def test_namespace_is_imported() -> None:
     exports = {**EXPORTS, "printk": Export("printk", 0, "vmlinux", "EXPORT_SYMBOL", "SECRETS")}
     p = close_pair("string_changed", exports=exports)

@@ -70,6 +70,24 @@ def test_everything_is_exact() -> None:
     assert image.is_init(image.named("start")[0].value)
 
 
+ALIASED = r"""
+asm(".pushsection .text.first, \"ax\", @progbits\n"
+    ".type __pfx_PADDED, @function\n__pfx_PADDED: .fill 16, 1, 0x90\n.size __pfx_PADDED, 16\n"
+    ".globl first, second\n.type first, @function\n.type second, @function\n"
+    "first: second: mov $17, %eax\nret\n.size first, . - first\n.size second, . - second\n.popsection");
+"""
+
+
+@pytest.mark.parametrize(
+    ("padded", "status"), [("first", EXACT), ("second", EXACT), ("third", ABSENT)], ids=["same", "other", "neither"]
+)
+def test_padding_is_called_by_any_name_of_its_function(padded: str, status: str) -> None:
+    """SYSCALL_DEFINE0 gives a function three names; since 7.0 objtool takes another one here than in the kernel."""
+    ours, _, proof = prove(ALIASED.replace("PADDED", "first"), kernel=ALIASED.replace("PADDED", padded))
+    assert result(ours, proof, "first").status == EXACT
+    assert result(ours, proof, "__pfx_first").status == status
+
+
 def test_tail_jump_of_two_bytes_in_the_kernel() -> None:
     text = """
     notrace noinline int target(int x) { return source(x) * 3; }

@@ -68,7 +68,7 @@ def test_tests_are_in_the_folder_of_what_they_test(path: Path) -> None:
 
 
 def test_nothing_is_skipped() -> None:
-    """What a test needs is in the checkout, compiled by it, or installed by `make packages`."""
+    """What a test needs is in the checkout, compiled by it, or installed by `make test-packages`."""
     words = {"skip", "skipif", "importorskip", "xfail", "SkipTest"}
     skipping = {
         f"{name_of(path)}:{node.lineno}"

@@ -135,3 +135,10 @@ print(kept, sorted(path.name for path in Path("{tmp_path}/.kgbuild/matrix").iter
 '"""
     ran = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
     assert ran.stdout.strip() == f"{[True] * 5 + [False] * 3} {[str(n) for n in range(5)]}", ran.stdout + ran.stderr
+
+
+def test_the_most_urgent_job_runs_next(tmp_path: Path) -> None:
+    workers: LocalWorkers[str, str] = LocalWorkers(work, 1, urgency=lambda job: (int(job[0]), 0.0))
+    for name in ("2", "3", "1"):
+        workers.submit(f"{name}:{tmp_path / 'begun'}")
+    assert [outcome for _, outcome in workers.results()] == ["2 1", "1 1", "3 1"], "the first ran at once"
