@@ -130,7 +130,7 @@ SEEN = (
     SeenDifference(
         "modpost says in other words what is undefined, and since 6.1 at most ten times",
         "nothing: its words are not looked at",
-        "what is undefined is read from the object, and held against Module.symvers",
+        "what is undefined is read from the object, and compared with Module.symvers",
         "7.3",
     ),
     SeenDifference(
