@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.host.compile import unit_selection
+from kgbuild.host.compile.candidate_search import Selection
 from kgbuild.host.compile.overlay import make_overlay
 from kgbuild.host.kernels.compile_commands import write_units
 from kgbuild.model import Kernel, KernelId, UnitCommand
@@ -184,3 +186,30 @@ def test_no_unit_is_missed(
         } & set(selection.because)
     else:
         assert not selection.refusals and wanted <= set(selection.because)
+
+
+def test_a_few_units_are_looked_at_before_the_rest(tree: Kernel, tmp_path: Path) -> None:
+    """First the patch's own, then some that the header changes; what is raised there ends the search."""
+    seen: list[tuple[dict[str, str], int]] = []
+
+    def look(selection: Selection, rest: int) -> None:
+        seen.append((dict(selection.because), rest))
+
+    change = {
+        "include/linux/a.h": ("char tag; int value;", "int value; char tag;"),
+        "kernel/own.c": ("return 2", "return 3"),
+    }
+    selection = choose(tree, tmp_path, change, look=look)
+    assert seen[0] == ({"kernel/own.c": "changed"}, len(UNITS) - 1)
+    (samples, rest) = seen[1]
+    assert (
+        samples and set(samples) <= set(selection.because) - {"kernel/own.c"} and rest == len(UNITS) - 1 - len(samples)
+    )
+
+    def refuse(selection: Selection, rest: int) -> None:
+        raise Refused([Refusal("K9-type-layout", "kernel/own.c: struct item", "grows")], rest)
+
+    with pytest.raises(Refused) as refused:
+        choose(tree, tmp_path, change, look=refuse)
+    assert refused.value.unexamined == len(UNITS) - 1
+    assert "9 units were not looked at" in refused.value.not_examined

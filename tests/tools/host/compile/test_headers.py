@@ -33,7 +33,7 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
 from kgbuild.host.compile import preprocess, unit_selection
 from kgbuild.host.compile.apply_patches import apply_patches, read_patches
-from kgbuild.host.compile.candidate_search import Selection, exceeds
+from kgbuild.host.compile.candidate_search import Selection, UnitLook, exceeds
 from kgbuild.host.compile.overlay import Overlay, make_overlay
 from kgbuild.host.compile.preprocess import Trees, differs
 from kgbuild.host.compile.unit_selection import choose_units
@@ -355,7 +355,13 @@ def _originals_once() -> Iterator[None]:
         yield
 
 
-def choose(kernel: Kernel, tmp_path: Path, changes: dict[str, tuple[str, str]], max_units: int = 100) -> Selection:
+def choose(
+    kernel: Kernel,
+    tmp_path: Path,
+    changes: dict[str, tuple[str, str]],
+    max_units: int = 100,
+    look: UnitLook | None = None,
+) -> Selection:
     """What is selected for a patch that replaces a text by another in some files; ("", text) makes a new one."""
     lines: list[str] = []
     for name, (old, new) in changes.items():
@@ -369,7 +375,7 @@ def choose(kernel: Kernel, tmp_path: Path, changes: dict[str, tuple[str, str]], 
     patch.write_text("".join(lines))
     patches = apply_patches(kernel, read_patches([patch]))
     assert not patches.refusals
-    return choose_units(kernel, patches, Cache(tmp_path / "cache"), SilentProgress(), 2, max_units)
+    return choose_units(kernel, patches, Cache(tmp_path / "cache"), SilentProgress(), 2, max_units, look=look)
 
 
 @cache
