@@ -15,20 +15,29 @@ VENV := .venv
 RESULTS := results
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TEST_STAMP := $(VENV)/.installed-for-tests
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat
 FUZZ_INPUTS ?= 100000
 FUZZ_SEED ?= 1
 FUZZ_SECONDS ?= 600
-WITHOUT_KERNEL := tests/unit tests/objects tests/ledger tests/kgraft
+WITHOUT_KERNEL := tests/unit tests/tools tests/objects tests/ledger tests/kgraft
 TORTURE_COUNT ?= 3000
 TORTURE_SEED ?= $(shell date +%s)
 MODULE := $(RESULTS)/livepatch-proc-version.ko
 
-# All that is needed from Debian. python3-venv is added below where this Python has no venv of its own.
+# What kgbuild itself needs from Debian. python3-venv is added below where this Python has no venv of its own.
 #   bubblewrap debian-archive-keyring   run compilers in a sandbox, and check what is downloaded
-#   gcc-12 binutils make           the tests compile small objects
-#   gcc libc6-dev flex bison bc libelf-dev libssl-dev   prepare a kernel of one's own (kernel add); objtool needs libelf
 #   dpkg tar xz-utils              unpack kernels
 #   qemu-system-x86 busybox-static boot them
+PACKAGES := \
+	bubblewrap debian-archive-keyring \
+	binutils make \
+	dpkg tar xz-utils \
+	qemu-system-x86 busybox-static
+# What the tests need as well.
+#   gcc-12                         they compile small objects
+#   gcc libc6-dev flex bison bc libelf-dev libssl-dev   prepare a kernel of one's own (kernel add); objtool needs libelf
+#   ovmf                           firmware of guests
 #   clang                          pairs of objects for the tests, as kernels built with clang have them
 #   e2fsprogs                      a file system for the tests
 #   gpg gpg-agent                  sign the mirror that the tests make
@@ -36,22 +45,20 @@ MODULE := $(RESULTS)/livepatch-proc-version.ko
 #   chromium fonts-dejavu-core     the tests look at pages
 #   man-db zsh fish                the tests try man pages and completions
 #   cpio patch git bsdutils util-linux   what the tests compare ours with
-PACKAGES := \
-	bubblewrap debian-archive-keyring \
-	gcc-12 binutils make \
-	gcc libc6-dev flex bison bc libelf-dev libssl-dev \
-	dpkg tar xz-utils \
-	qemu-system-x86 ovmf busybox-static \
+#   npm                            pip builds the parser of Mermaid's drawings with it
+TEST_PACKAGES := \
+	gcc-12 gcc libc6-dev flex bison bc libelf-dev libssl-dev \
+	ovmf \
 	clang e2fsprogs cpio patch git bsdutils util-linux \
 	dash coreutils openssl gnupg softhsm2 libengine-pkcs11-openssl lintian rpm rpmlint createrepo-c apt-utils dnf shellcheck \
-	chromium fonts-dejavu-core man-db zsh fish
+	chromium fonts-dejavu-core man-db zsh fish npm
 
 # Python compiles each file once, and not in each of the hundred processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 export KGBUILD_TEST_KERNEL := $(KERNEL)
 export KGBUILD_TEST_NEWER_KERNEL := $(NEWER)
 
-.PHONY: help demo test test-all check quick unit unit-test fuzz-test fuzz torture-test torture kernel-test docs site bench kernel venv packages clean
+.PHONY: help demo test test-all check quick unit unit-test fuzz-test fuzz torture-test torture kernel-test docs site bench kernel venv packages test-packages clean
 
 help:
 	@echo 'make demo           install what is needed, fetch a kernel, build a live patch, boot it and show it working'
@@ -64,7 +71,8 @@ help:
 	@echo 'Layers of the tests, each by itself:'
 	@echo ' *make check          formatting, lint, types'
 	@echo ' *make unit-test      all tests without a kernel:'
-	@echo '                        tests/unit     one behaviour each'
+	@echo '                        tests/unit     one behaviour each, in Python alone: under a minute'
+	@echo '                        tests/tools    one behaviour each, with compilers, browsers, shells, package tools'
 	@echo '                        tests/objects  pairs compiled from small C files'
 	@echo '                        tests/ledger   pairs and random edits: every difference is listed'
 	@echo '                        tests/kgraft   modules in a program that acts as a kernel with an old interface'
@@ -96,7 +104,7 @@ test-all: test torture
 
 # Under a minute, before a commit.
 quick: check
-	$(BIN)/python -m pytest -q tests/unit/test_imports.py tests/unit/test_tests.py tests/unit/cli
+	$(BIN)/python -m pytest -q tests/unit/test_imports.py tests/unit/test_names.py tests/unit/test_tests.py tests/unit/cli
 
 # make unit K='state and not pairs'
 unit: venv
@@ -128,7 +136,7 @@ torture-test: venv
 torture: venv
 	$(BIN)/python -m tests.torture.run --count $(TORTURE_COUNT) --seed $(TORTURE_SEED) --keep $(RESULTS)/torture
 
-kernel-test: kernel
+kernel-test: venv kernel
 	$(BIN)/kgbuild kernel fetch $(NEWER)
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/kernel
 
@@ -159,26 +167,33 @@ bench: kernel
 	$(BIN)/python benchmarks/headers.py
 	$(BIN)/python benchmarks/diff.py
 
-kernel: venv
+kernel: packages $(STAMP)
 	$(BIN)/kgbuild kernel fetch $(KERNEL)
 
-venv: packages $(STAMP)
+# kgbuild and what its tests need
+venv: test-packages $(TEST_STAMP)
 
 $(STAMP): pyproject.toml | packages
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[dev]'
+	$(INSTALL) --editable .
 	$(BIN)/python -m compileall -q kgbuild
 	@touch $@
 
+$(TEST_STAMP): $(STAMP) | test-packages
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
 # Only what is missing is installed.
-packages:
+packages: WANTED = $(PACKAGES)
+test-packages: WANTED = $(PACKAGES) $(TEST_PACKAGES)
+packages test-packages:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "kgbuild needs Python 3.11 or later, and '$(PYTHON)' is not: say make PYTHON=python3.11" >&2; exit 1; }
 	@if ! command -v apt-get > /dev/null; then \
 		echo 'No apt-get here, so nothing is installed; see `kgbuild doctor` for what is missing.'; exit 0; \
 	fi; \
 	missing=; \
-	for package in $(PACKAGES); do \
+	for package in $(WANTED); do \
 		dpkg-query -W -f '$${Status}' $$package 2> /dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
 	done; \
 	$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || missing="$$missing python3-venv"; \

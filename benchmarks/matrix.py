@@ -8,25 +8,27 @@
 `real` runs `kgbuild matrix DIRECTORY --build` and prints how long each step took, how busy the slots were while there
 was work, and how many objects were compiled. `shared` compiles the originals of random units of two kernels of the
 cache, each by itself, and counts how many have the same key (kgbuild/host/compile/shared_objects.py); those of one key
-must be the same bytes. `simulate` runs the same graph of jobs (kgbuild/releases/job_graph.py)
-against a clock of its own: each job takes a time that is drawn from those that were recorded (--times: the JSON of a
-real matrix; without it those below, recorded on 2026-11-28 on a loaded machine of two cores).
+must be the same but for the order of entries in .BTF. `simulate` runs the same graph of jobs
+(kgbuild/releases/job_graph.py) against a clock of its own: each job takes a time that is drawn from those that were
+recorded (--times: the JSON of a real matrix; without it those below, recorded on 2026-11-28 on a loaded machine of
+two cores).
 """
 
 from __future__ import annotations
 
 import argparse
 import heapq
+import itertools
 import json
 import random
 import subprocess
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from kgbuild.elf.read import read
 from kgbuild.host.compile.compile import compile_units
 from kgbuild.host.compile.shared_objects import Compile, SharedObjects
 from kgbuild.host.kernels.acquire import find_kernel
@@ -47,25 +49,29 @@ RECORDED: Mapping[str, Sequence[float]] = {
 }
 # of the fixes of a directory, how many a kernel needs: the others are in its source or do not concern it
 CONCERNED = (0.05, 0.4)
+# how much longer the jobs of one kernel take than those of another
+SLOWER = (0.5, 1.0, 1.0, 1.5, 2.0)
 
 
 def simulate(
-    kernels: int, fixes: int, workers: int, seed: int, times: Mapping[str, Sequence[float]]
+    kernels: int, fixes: int, workers: int, seed: int, times: Mapping[str, Sequence[float]], boot: bool = True
 ) -> dict[str, float]:
     """Run the graph of a matrix with drawn times. Returns seconds, and how busy the workers were: in all, and while
     more jobs were ready than could run, or all workers had one."""
     draw = random.Random(seed)
-    graph = JobGraph([f"debian:{n}" for n in range(kernels)], build=True, boot=True)
-    ready = deque(graph.first())
-    running: list[tuple[float, int, JobId]] = []
+    names = [f"debian:{n}" for n in range(kernels)]
+    slow = {name: draw.choice(SLOWER) for name in names}
+    graph = JobGraph(names, build=True, boot=boot)
+    count = itertools.count()
+    ready = [(graph.urgency(job), next(count), job) for job in graph.first()]
+    running: list[tuple[float, float, int, JobId]] = []
     now = busy = full = full_busy = 0.0
-    count = 0
     while ready or running:
         while ready and len(running) < workers:
-            job = ready.popleft()
-            heapq.heappush(running, (now + draw.choice(times[job.step]), count, job))
-            count += 1
-        end, _, job = heapq.heappop(running)
+            _, number, job = heapq.heappop(ready)
+            takes = draw.choice(times[job.step]) * slow[job.kernel]
+            heapq.heappush(running, (now + takes, takes, number, job))
+        end, takes, _, job = heapq.heappop(running)
         span = end - now
         busy += span * (len(running) + 1)
         if ready or len(running) + 1 == workers:
@@ -74,9 +80,10 @@ def simulate(
         now = end
         needed = [f"fix-{n}" for n in range(fixes) if draw.random() < draw.uniform(*CONCERNED)]
         data = {"affected": needed} if job.step == AFFECTED else {}
-        ready.extend(graph.finish(JobResult(job, DONE, data)))
+        for following in graph.finish(JobResult(job, DONE, data, seconds=takes)):
+            heapq.heappush(ready, (graph.urgency(following), next(count), following))
     return {
-        "jobs": count,
+        "jobs": len(graph.results),
         "seconds": round(now, 1),
         "busy": round(busy / (now * workers), 4),
         "busy while there is work": round(full_busy / full, 4) if full else 0.0,
@@ -135,9 +142,22 @@ def compare_shared(names: Sequence[str], count: int, seed: int) -> dict[str, obj
         }
     rows = [(found[first.id.name][u.object], found[second.id.name][u.object]) for u in chosen]
     shared = [(one, other) for one, other in rows if one[0] == other[0] != ""]
-    wrong = sum(one != other for one, other in shared)
+    wrong = sum(contents(one[1]) != contents(other[1]) or one[2] != other[2] for one, other in shared)
     alike = sum(one[1] == other[1] for one, other in rows)
-    return {"units": count, "of one key": len(shared), "of one key and other bytes": wrong, "same bytes": alike}
+    return {
+        "units": count,
+        "of one key": len(shared),
+        "of one key and different": wrong,
+        "same bytes, .BTF too": alike,
+    }
+
+
+def contents(data: bytes) -> list[tuple[str, bytes]]:
+    """What is in an object: the name and the bytes of each section. Of .BTF the bytes without their order: gcc writes
+    variables in the order of addresses of its own memory."""
+    obj = read(data)
+    found = [(section.name, bytes(obj.contents(section.index))) for section in obj.sections]
+    return [(name, bytes(sorted(text)) if name == ".BTF" else text) for name, text in found]
 
 
 @contextmanager

@@ -4,7 +4,7 @@
 Four parties go by it: what writes a module (emit/), the C that reads its tables when it is loaded
 (data/livepatch/*.c), what reads a finished module again (verification/), and what asks a module of another day what it
 replaces (livepatch/). This file is all that writer and verifier have in common. It holds facts and no rule: a fault of
-either side can't hide in the other. tests/unit/test_module_abi.py has gcc say each size, offset and number.
+either side can't hide in the other. tests/tools/test_module_abi.py has gcc say each size, offset and number.
 
 All numbers are those of a 64-bit kernel of little endian. A pointer is zeros in the file, and a relocation says what it
 leads to; without one it is a null pointer.

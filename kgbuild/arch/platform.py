@@ -45,6 +45,7 @@ class Platform:
 
     source_arch   its directory below arch/ in the kernel's tree; kbuild's SRCARCH, and ARCH on make's command line
     names         every name that a kernel or a distribution has for it (uname -m, Debian's, kbuild's)
+    triplet       its folder of libraries where a distribution has several, as gcc -print-multiarch says
     image         what the bootable image is called; image_path: where a build leaves it
     payload       (offset, length) in bytes of the compressed kernel in a bootable image, from the image's first bytes
                   (`image_head` of them); None where they are of no such image
@@ -56,6 +57,7 @@ class Platform:
 
     source_arch: str
     names: frozenset[str]
+    triplet: str
     image: str
     image_path: str
     image_head: int

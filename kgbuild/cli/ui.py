@@ -15,7 +15,7 @@ import click
 
 from kgbuild.cli.contract.line_width import terminal_width, width_of
 from kgbuild.cli.contract.safe_streams import raw_stderr
-from kgbuild.diagnostics.reasons import Reason, reasons_of
+from kgbuild.diagnostics.reasons import RefusalReason, reasons_of
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import KgbuildError
 from kgbuild.shown_text import indent_lines, printable
@@ -190,7 +190,7 @@ def show_error(error: KgbuildError) -> None:
         click.echo(f"  -> {indent_lines(error.remedy)}", err=True)
 
 
-def _reason_text(reason: Reason) -> str:
+def _reason_text(reason: RefusalReason) -> str:
     one = reason.first
     also = f"\n  also {printable(reason.others)}" if reason.others else ""
     return f"{one.code}   {printable(one.place)}{also}\n  {indent_lines(one.fact)}\n  -> {indent_lines(one.remedy)}"

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 
 from kgbuild.csource.lexer import NEWLINE, SPACE, read_tokens
 from kgbuild.csource.token_pasting import Cut, Pastes, has_word, is_argument, passes_on, read_words
-from kgbuild.csource.unit_declarations import read_declaration
+from kgbuild.csource.unit_declarations import is_implied, read_declaration
 
 MACRO, FUNCTION, DECLARATION, TYPE, OTHER = "macro", "function", "declaration", "type", "other"
 MAX_NAMES = 300
@@ -50,6 +50,7 @@ _TYPE_WORDS = frozenset((b"struct", b"union", b"enum", b"typedef", b"extern"))
 _LAYOUT = frozenset(
     b"__packed __randomize_layout ____cacheline_aligned ____cacheline_aligned_in_smp __no_randomize_layout".split()
 )
+_COUNTER = b"__COUNTER__"
 _KEPT = frozenset({b"used", b"__used__", b"__used", b"constructor", b"destructor"})
 
 
@@ -239,6 +240,15 @@ def changed_names(orig: bytes, patched: bytes) -> frozenset[bytes] | None:
     return frozenset(names)
 
 
+def changed_type_words(orig: bytes, patched: bytes) -> tuple[frozenset[bytes], frozenset[bytes]]:
+    """The names of the types in which two versions of a header differ, and the words in these types: members among
+    them. Both are empty where there are none, or where a header is not understood."""
+    sides = [{p for p in read_pieces(text) or () if p.kind == TYPE} for text in (orig, patched)]
+    changed = sides[0] ^ sides[1]
+    words = {token for piece in changed for token in piece.tokens if _WORD.fullmatch(token)}
+    return frozenset(name for piece in changed for name in piece.names), frozenset(words)
+
+
 def _names_of_run(pieces: Sequence[ChangedPiece], first: int, last: int, room: int) -> set[bytes] | None:
     """The names that pieces[first:last] define, where only one version has these pieces; None if names do not describe
     the difference.
@@ -253,7 +263,11 @@ def _names_of_run(pieces: Sequence[ChangedPiece], first: int, last: int, room: i
     run = pieces[first:last]
     if any(piece.kind == OTHER and not _condition(piece) for piece in run):
         return None
-    return {name for piece in run for name in piece.names}
+    if any(is_implied(name) for piece in run if piece.kind in (FUNCTION, DECLARATION) for name in piece.names):
+        return None  # no unit needs to mention it
+    names = {name for piece in run for name in piece.names}
+    # one more use of it changes what all uses behind it are
+    return names | ({_COUNTER} if any(_COUNTER in piece.tokens for piece in run) else set())
 
 
 def _condition(piece: ChangedPiece) -> bytes:

@@ -38,7 +38,7 @@ _COUNTED = re.compile(
 )
 
 
-class Effect(Enum):
+class UnitEffect(Enum):
     """What a change means to a unit: nothing; nothing, if the unit compiles at all, since two declarations have the
     same name; or that something else may be made of it."""
 
@@ -49,20 +49,20 @@ class Effect(Enum):
 
 def may_emit_other(orig: bytes, patched: bytes) -> bool:
     """Whether a unit may compile to something else, for two outputs of `gcc -E`; True in every case of doubt."""
-    return read_effect(orig, patched) is Effect.MAY_CHANGE
+    return read_effect(orig, patched) is UnitEffect.MAY_CHANGE
 
 
-def read_effect(orig: bytes, patched: bytes) -> Effect:
+def read_effect(orig: bytes, patched: bytes) -> UnitEffect:
     """What the difference of two outputs of `gcc -E` means to the unit; MAY_CHANGE in every case of doubt."""
     try:
         orig_side = UnitText(orig)
         sides = orig_side, UnitText(patched, orig_side)
     except ValueError:
-        return Effect.MAY_CHANGE
+        return UnitEffect.MAY_CHANGE
     changed = _changed(*sides)
     if any(_reaches(side, numbers, other) for side, numbers, other in _both(sides, changed)):
-        return Effect.MAY_CHANGE
-    return Effect.CLASH if _clashes(sides[1], changed[1]) else Effect.NONE
+        return UnitEffect.MAY_CHANGE
+    return UnitEffect.CLASH if _clashes(sides[1], changed[1]) else UnitEffect.NONE
 
 
 def _clashes(side: UnitText, changed: Sequence[int]) -> bool:

@@ -71,6 +71,11 @@ _BUILTIN = re.compile(
 )
 
 
+def is_implied(name: bytes) -> bool:
+    """Whether the compiler may call a function of this name, or treat it in its own way, without being told to."""
+    return _BUILTIN.fullmatch(name) is not None
+
+
 @dataclass(frozen=True)
 class Declaration:
     """One top-level declaration.
@@ -437,7 +442,7 @@ def _read(tokens: Sequence[bytes]) -> Declaration:
         if reader.at + 1 != len(tokens):
             raise _NotUnderstoodError
     emits = emits or reader.labelled or not reader.attributes <= _HARMLESS
-    implied = any(_BUILTIN.fullmatch(name) for name in declared)
+    implied = any(is_implied(name) for name in declared)
     return Declaration(types | frozenset(declared), frozenset(reader.tags) - types, bool(emits), implied)
 
 

@@ -17,7 +17,7 @@ SHOWN_PLACES = 3
 
 
 @dataclass(frozen=True)
-class Reason:
+class RefusalReason:
     """One fact that stands against a patch, and the places where it was found: at least one, sorted."""
 
     first: Refusal
@@ -41,10 +41,10 @@ def other_places(places: Sequence[str]) -> str:
     return ", ".join(shown) + (f" and {more} more place{'s' * (more != 1)}" if more > 0 else "")
 
 
-def reasons_of(refusals: Iterable[Refusal]) -> list[Reason]:
+def reasons_of(refusals: Iterable[Refusal]) -> list[RefusalReason]:
     """The reasons that some refusals come to, in the order of the first refusal of each."""
     found: dict[tuple[str, ...], list[Refusal]] = {}
     for refusal in refusals:
         key = (refusal.code, refusal.fact, refusal.symbol, refusal.section, refusal.remedy)
         found.setdefault(key, []).append(refusal)
-    return [Reason(same[0], tuple(dict.fromkeys(one.place for one in same))) for same in found.values()]
+    return [RefusalReason(same[0], tuple(dict.fromkeys(one.place for one in same))) for same in found.values()]

@@ -69,9 +69,12 @@ def check_includes(path: str, text: bytes, orig: bytes = b"") -> list[Refusal]:
               into new directives.
     Names are resolved as text. What macros put together is for `check_dependencies`.
     """
+    suspects = list(_find_includes(path, text))
+    if not suspects:
+        return []  # most files: their original need not be read
     known = Counter(fact for _, fact in _find_includes(path, orig))
     found = []
-    for line, fact in _find_includes(path, text):
+    for line, fact in suspects:
         if known[fact]:
             known[fact] -= 1
         else:

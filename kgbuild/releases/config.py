@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kgbuild.errors import UserError
+from kgbuild.releases.config_names import name_faults
 from kgbuild.releases.toml_places import Key, Place, parse_toml
 from kgbuild.shown_text import printable
 
@@ -271,7 +272,12 @@ def parse_config(text: str, name: str = CONFIG) -> Config:
     faults = _Faults(name, places)
     _check(values, _ROOT, (), faults)
     if not faults.found:
-        _check_names(values, faults)
+        if values["version"] != VERSION:
+            faults.add(
+                ("version",), f"is of version {values['version']}, and this kgbuild reads {VERSION}", "update kgbuild"
+            )
+        for fault in name_faults(values):
+            faults.add(*fault)
     if not faults.found and path_fault(values.get("package", {}).get("output", "dist")):
         given = values["package"]["output"]
         faults.add(("package", "output"), f"`{printable(given)}` {path_fault(given)}", "name a folder in the directory")
@@ -442,62 +448,6 @@ def _said(value: Any) -> str:
     if isinstance(value, (dict, list)):
         return "a table" if isinstance(value, dict) else "an array"
     return f"`{printable(str(value).lower() if isinstance(value, bool) else str(value))[:60]}`"
-
-
-def _check_names(values: Mapping[str, Any], faults: _Faults) -> None:
-    """Add what is wrong with names that refer to each other: groups, fixes, the version."""
-    if values["version"] != VERSION:
-        faults.add(
-            ("version",), f"is of version {values['version']}, and this kgbuild reads {VERSION}", "update kgbuild"
-        )
-    groups = values.get("groups", {})
-    lists: list[tuple[Key, Sequence[str]]] = [(("kernels",), values.get("kernels", ()))]
-    lists += [(("groups", name), members) for name, members in groups.items()]
-    fixes = values.get("fix", ())
-    lists += [(("fix", number, "kernels"), fix.get("kernels", ())) for number, fix in enumerate(fixes)]
-    for key, names in lists:
-        for number, name in enumerate(names):
-            if name.startswith("@") and name[1:] not in groups:
-                known = f"there are {', '.join(groups)}" if groups else "add it to [groups]"
-                faults.add((*key, number), f"there is no group {printable(name[1:])}", known)
-    for name in _circular(groups):
-        faults.add(("groups", name), f"the group {printable(name)} contains itself", "take it out")
-    ids = {fix["id"] for fix in fixes}
-    seen: dict[str, int] = {}
-    for number, fix in enumerate(fixes):
-        if fix["id"] in seen:
-            fact = f"the fix {fix['id']} is listed twice"
-            faults.add(("fix", number, "id"), fact, "leave one of the two out")
-        for place, name in enumerate(fix.get("after", ())):
-            if name not in seen:
-                later = name in ids
-                fact = f"the fix {name}, which {fix['id']} needs, " + ("comes later" if later else "is not listed")
-                faults.add(("fix", number, "after", place), fact, "list it before")
-            elif 0 < fix.get("release", 0) < fixes[seen[name]].get("release", 0):
-                fact = f"the fix {name}, which {fix['id']} needs, is in a later release"
-                faults.add(("fix", number, "after", place), fact, "give it the same release, or an earlier one")
-        seen.setdefault(fix["id"], number)
-
-
-def _circular(groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """The groups that contain themselves, or a group that does."""
-    open_in = {
-        name: {m[1:] for m in members if m.startswith("@") and m[1:] in groups} for name, members in groups.items()
-    }
-    users: dict[str, list[str]] = {}
-    for name, inner in open_in.items():
-        for one in inner:
-            users.setdefault(one, []).append(name)
-    waiting = [name for name, inner in open_in.items() if not inner]
-    left = dict.fromkeys(groups)
-    while waiting:
-        done = waiting.pop()
-        del left[done]
-        for user in users.get(done, ()):
-            open_in[user].discard(done)
-            if not open_in[user]:
-                waiting.append(user)
-    return list(left)
 
 
 def render_fix(metadata: FixMetadata) -> str:

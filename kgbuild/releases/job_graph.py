@@ -59,6 +59,7 @@ class JobGraph:
     build: bool = False
     boot: bool = False
     results: dict[JobId, JobResult] = field(default_factory=dict)
+    _spent: dict[str, float] = field(default_factory=dict)
 
     def first(self) -> list[JobId]:
         """The jobs that wait for nothing, in the order of the kernels."""
@@ -67,6 +68,8 @@ class JobGraph:
     def finish(self, result: JobResult) -> list[JobId]:
         """Take the result of a job; the jobs that can run now because of it."""
         self.results[result.id] = result
+        if result.id.step == IMPACT:
+            self._spent[result.id.kernel] = self._spent.get(result.id.kernel, 0.0) + result.seconds
         return list(self._followers(result))
 
     def _followers(self, result: JobResult) -> Iterator[JobId]:
@@ -86,6 +89,12 @@ class JobGraph:
             yield JobId(kernel, VERIFY)
         elif step == VERIFY and self.boot:
             yield JobId(kernel, VM)
+
+    def urgency(self, job: JobId) -> tuple[int, float]:
+        """A number by which jobs that could run are put in order, the least first: by step, so that short jobs of many
+        rows are done before the long ones; within a step rows that took long so far first, so that what is left for the
+        end is short and no worker waits for another's long job."""
+        return STEPS.index(job.step), -self._spent.get(job.kernel, 0.0)
 
     def concerned(self, kernel: str) -> list[str]:
         """The fixes that a kernel needs, in order; none where that is not known yet."""

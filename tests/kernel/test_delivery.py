@@ -29,7 +29,6 @@ from tests.support.real_root import (
     SYSTEMD_INIT,
     SYSV,
     SYSV_INIT,
-    WANTED,
     add_sysv_init,
     boot,
     fetch_packages,
@@ -264,7 +263,7 @@ def test_a_patch_under_sysv_init(root: Path) -> None:
         return
     place = root.parent / "sysv"
     subprocess.run(["cp", "-a", root, place], check=True)
-    add_sysv_init(fetch_packages(CACHE / "sysv-root", (*(n for n in WANTED if n != "systemd-sysv"), *SYSV)), place)
+    add_sysv_init(fetch_packages(CACHE / "sysv-root", SYSV), place)
     guest = make_guest(place, "sysv.img", SYSV_INIT)
     for _, options, script in SYSV_STEPS:
         guest.boots(script, **options)  # type: ignore[arg-type]
@@ -323,7 +322,7 @@ def test_the_script_on_a_real_kernel(modules: dict[int, Path]) -> None:
     cycles, kills = (200, 60) if LONG else (5, 3)
     scripts = {name: (here / f"{name}.sh").read_text() for name in ("guest", "kills", "cycles")}
     commands = [scripts["guest"], f"set -- {kills}\n{scripts['kills']}", f"set -- {cycles}\n{scripts['cycles']}"]
-    seconds = 1500.0 if LONG else 240.0
+    seconds = 5400.0 if LONG else 300.0  # a cycle took 28 s where the host had a load of 17
     run = PatchRun(modules[2], before=commands)
     ran = run_vm(
         kernel, [run], progress=SilentProgress(), smp=2, files=files, command_timeout=seconds, timeout=2 * seconds

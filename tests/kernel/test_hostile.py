@@ -61,6 +61,45 @@ CASES: dict[str, tuple[list[str], str, int]] = {
     "macros that double": (["#define D0 +1", *DOUBLING, "int z = 0 D9;"], "limit", 1),
     "two gigabytes": (['asm(".pushsection .data\\n.skip 2000000000\\n.popsection");'], "limit compile-output", 1),
     "three gigabytes": (["char big[3000000000UL];"], "can't be used", 1),
+    "a plugin of the compiler": (['#pragma GCC optimize ("fplugin={secret}")', "#error end"], "bad option", 1),
+    "a dump by an option": (
+        ['#pragma GCC optimize ("-fdump-tree-all={folder}/dump")', "int q(void) {{ return 1; }}"],
+        "",
+        4,
+    ),
+    "precompiled headers": (['#pragma GCC pch_preprocess "{secret}"'], "absolute path", 1),
+    "up and down": (['asm(".incbin \\"../../../../../../../../..{secret}\\"");'], "the assembler would read a file", 1),
+    "a section's name": (
+        ['__attribute__((section(".x\\",\\"a\\"\\n.incbin \\"{secret}\\"\\n#"))) int inj = 1;'],
+        "the assembler would read a file",
+        1,
+    ),
+    "a register's name": (
+        ['register int inj asm("rax\\n.incbin \\"{secret}\\"");', "int q(void) {{ return inj; }}"],
+        "the assembler would read a file",
+        1,
+    ),
+    "a file of the assembler's messages": (['asm(".linefile 1 \\"{secret}\\" 1\\n.err");'], ".err encountered", 1),
+    "the terminal": (['asm(".error \\"\\033[2J\\033]0;x\\007\\"");'], "\\x1b[2J", 1),
+    "many sections": (
+        [
+            'asm(".macro mk\\n.pushsection .s.\\\\@,\\"a\\"\\n.byte 1\\n.popsection\\n.endm");',
+            'asm(".rept 200000\\nmk\\n.endr");',
+        ],
+        "sections",
+        1,
+    ),
+    "a build-id of its own": (
+        ['asm(".pushsection .note.gnu.build-id,\\"a\\"\\n.long 4,20,3\\n.zero 24\\n.popsection");'],
+        "build-id",
+        1,
+    ),
+    "a relocation section by name": (
+        ['asm(".pushsection .klp.rela.vmlinux..text,\\"a\\"\\n.zero 48\\n.popsection");'],
+        "K2-special",
+        1,
+    ),
+    "more than there is": (['asm(".pushsection .bss\\n.zero 1<<40\\n.popsection");'], "can't be used", 1),
     "a loop of the assembler": (['asm(".rept 100000000\\n.quad 1\\n.endr");'], "limit", 1),
 }
 

@@ -33,7 +33,11 @@ PACKAGES = (
 )
 PYTHON = "3.13"
 # What its own tests there show: how source text, ELF, and the sandbox are handled, with its compiler and its Python.
-TESTS = ("tests/unit/csource", "tests/unit/elf", "tests/unit/host/system/test_sandbox.py", "tests/unit/host/toolchains")
+TESTS = (
+    *(f"tests/{layer}/{folder}" for layer in ("unit", "tools") for folder in ("csource", "elf")),
+    "tests/tools/host/system/test_sandbox.py",
+    "tests/unit/host/toolchains",
+)
 
 Run = Callable[[Sequence[str | Path]], subprocess.CompletedProcess[str]]
 

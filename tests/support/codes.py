@@ -6,8 +6,8 @@ for; one that a test makes itself is not. A code counts as tested where such a f
 constant, so that what merely happens on the way does not count. What only a patch for a real kernel can raise is a row
 of bad.toml or hazards.toml, whose tests compare all codes of a build with the row (test_bad.py, test_hazards.py).
 
-The check is made at the end of a run of all test files of tests/unit and tests/objects, also where pytest-xdist
-shares them out; a run of some of them tells nothing, and is not judged.
+The check is made at the end of a run of all test files of tests/unit, tests/tools and tests/objects, also where
+pytest-xdist shares them out; a run of some of them tells nothing, and is not judged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kgbuild.diagnostics.refusals import RULES, Refusal
 from kgbuild.model import Finding
 
 TESTS = Path(__file__).resolve().parents[1]
-FOLDERS = ("unit", "objects")
+FOLDERS = ("unit", "tools", "objects")
 # Which key of a case holds codes that its test expects to be all of them.
 TABLES = {"kernel/bad/bad.toml": "codes", "kernel/hazards/hazards.toml": "refused"}
 _PACKAGE = str(TESTS.parent / "kgbuild") + "/"
@@ -107,6 +107,6 @@ def untested(record: Mapping[str, Collection[str]], others: Collection[str], cod
 
 
 def is_whole(files: Collection[str]) -> bool:
-    """Whether these test files are all of tests/unit and tests/objects."""
+    """Whether these test files are all of tests/unit, tests/tools and tests/objects."""
     every = {str(path.relative_to(TESTS)) for folder in FOLDERS for path in (TESTS / folder).rglob("test_*.py")}
     return every <= set(files)

@@ -2,7 +2,7 @@
 """Large inputs of every kind that kgbuild reads, made to find what takes the square of their size.
 
 `KINDS` has a row for each: a function that makes an input of about `size` pieces and gives what reads it. Reading may
-end with a KgbuildError; what counts is how many steps it takes (tests/unit/test_linear.py).
+end with a KgbuildError; what counts is how many steps it takes (tests/tools/test_linear.py).
 """
 
 from __future__ import annotations

@@ -35,6 +35,11 @@ WANTED = (
     "keyutils",
 )
 SYSV = ("sysvinit-core", "sysv-rc", "initscripts", "insserv", "startpar")
+# what initscripts enables where it is installed, in order: all that mounts needs, and a script of the network
+SYSV_ENABLED = (
+    *("mountkernfs.sh", "mountdevsubfs.sh", "hostname.sh", "checkroot.sh", "checkfs.sh", "checkroot-bootclean.sh"),
+    *("mountall.sh", "mountall-bootclean.sh", "networking"),
+)
 SYSTEMD_INIT, SYSV_INIT = "/lib/systemd/systemd", "/sbin/init"
 _INIT = """\
 #!/bin/sh
@@ -161,14 +166,13 @@ def add_sysv_init(debs: Sequence[Path], root: Path) -> None:
             _unpack(deb, root)
     (root / "etc/inittab").write_text(_INITTAB)
     (root / "etc/kgbuild-test").write_text(_TEST.replace("POWEROFF", "poweroff -f"))
-    for number, name in enumerate(("mountkernfs.sh", "mountdevsubfs.sh", "mountall.sh"), 1):
-        link = root / f"etc/rcS.d/S{number:02d}{name}"
-        link.parent.mkdir(exist_ok=True)
-        link.symlink_to(f"../init.d/{name}")
     networking = root / "etc/init.d/networking"
     networking.write_text(init_script("networking", "cat /proc/version >/run/networking-saw"))
     networking.chmod(0o755)
-    (root / "etc/rcS.d/S04networking").symlink_to("../init.d/networking")
+    for number, name in enumerate(SYSV_ENABLED, 1):
+        link = root / f"etc/rcS.d/S{number:02d}{name}"
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(f"../init.d/{name}")
 
 
 def make_image(root: Path, image: Path) -> None:

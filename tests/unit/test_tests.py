@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The shape of the tests: no test imports another, and the folders of tests/unit are those of kgbuild/."""
+"""The shape of the tests: no test imports another, and the folders of tests/unit and tests/tools are kgbuild/'s."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tests.support.sources import nodes_of
 TESTS = Path(__file__).resolve().parents[1]
 PACKAGE = TESTS.parent / "kgbuild"
 FILES = sorted(path for folder in (TESTS, TESTS.parent / "benchmarks") for path in folder.rglob("*.py"))
-UNIT = sorted(path for path in (TESTS / "unit").rglob("test_*.py") if path.parent != TESTS / "unit")
+LAYERS = (TESTS / "unit", TESTS / "tools")
+MIRRORS = sorted(path for layer in LAYERS for path in layer.rglob("test_*.py") if path.parent != layer)
 
 
 def name_of(path: Path) -> str:
@@ -56,10 +57,10 @@ def test_no_test_is_imported(path: Path) -> None:
         assert found.relative_to(TESTS).parts[0] in ("support", layer), f"imports {name}: it belongs into tests/support"
 
 
-@pytest.mark.parametrize("path", UNIT, ids=name_of)
-def test_unit_tests_are_in_the_folder_of_what_they_test(path: Path) -> None:
+@pytest.mark.parametrize("path", MIRRORS, ids=name_of)
+def test_tests_are_in_the_folder_of_what_they_test(path: Path) -> None:
     """The name of the folder is in the test, or in a helper that it imports."""
-    folder = path.parent.relative_to(TESTS / "unit")
+    folder = path.parent.relative_to(next(layer for layer in LAYERS if layer in path.parents))
     assert (PACKAGE / folder / "__init__.py").is_file(), f"kgbuild has no folder {folder}"
     read = {path, *filter(None, map(file_of, imported(path)))}
     name = re.compile(r"kgbuild(?:\.host|\.pipeline|\.cli)?\." + re.escape(".".join(folder.parts)))
@@ -67,7 +68,7 @@ def test_unit_tests_are_in_the_folder_of_what_they_test(path: Path) -> None:
 
 
 def test_nothing_is_skipped() -> None:
-    """What a test needs is in the checkout, compiled by it, or installed by `make packages`."""
+    """What a test needs is in the checkout, compiled by it, or installed by `make test-packages`."""
     words = {"skip", "skipif", "importorskip", "xfail", "SkipTest"}
     skipping = {
         f"{name_of(path)}:{node.lineno}"

@@ -34,6 +34,7 @@ def boot_sector() -> bytes:
 PLATFORM = Platform(
     source_arch="x86",
     names=frozenset({"x86_64", "x86", "amd64"}),
+    triplet="x86_64-linux-gnu",
     image="bzImage",
     image_path="arch/x86/boot/bzImage",
     image_head=1024,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +43,7 @@ from kgbuild.progress import Progress
 from kgbuild.shown_text import printable
 
 _SHOWN = 6
+_MANY = 200  # files of a patch whose progress is shown
 _INCLUDING = re.compile(r".*\.[chS]|Makefile.*|Kbuild.*")
 
 
@@ -113,8 +114,17 @@ def read_texts(given: PatchInput, number: int) -> list[tuple[str, bytes]]:
     return [(f"patch-{number}", unpack_patch(text, f"patch-{number}"))]
 
 
-def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
-    """Apply patches one after the other to this kernel's sources. Faults are collected in the result."""
+def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch], progress: Progress | None = None) -> PatchSet:
+    """Apply patches one after the other to this kernel's sources. Faults are collected in the result. The progress of
+    many files is shown."""
+    count = sum(len(patch.files) for patch in patches)
+    if progress is None or count < _MANY:
+        return _apply(kernel, patches, lambda: None)
+    with progress.step(f"apply {count} files", count, "files") as task:
+        return _apply(kernel, patches, task.advance)
+
+
+def _apply(kernel: Kernel, patches: Sequence[ParsedPatch], advance: Callable[[], None]) -> PatchSet:
     refusals: list[Refusal] = []
     texts: dict[str, Applied] = {}
     skipped: list[str] = []
@@ -134,6 +144,7 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
         by_patch.append((touched, passed))
         strip = find_strip(patch.files, exists)
         for file in patch.files:
+            advance()
             faults = [_with_names(fault, file, strip) for fault in check_path(file, strip)]
             if faults:
                 refusals += faults
@@ -180,6 +191,9 @@ def apply_patches(kernel: Kernel, patches: Sequence[ParsedPatch]) -> PatchSet:
         if applied.text == unchanged:
             continue
         refusals += check_includes(path, applied.text, unchanged or b"")
+        if refusals:
+            files[path] = applied.text  # it is never compiled
+            continue
         text = with_line_directives(path, applied.final)
         if path.endswith(".h") or path in detours or as_it_is:
             # Each unit reaches such a file by its own path, which __FILE__ shows; so does an out-of-tree unit itself.

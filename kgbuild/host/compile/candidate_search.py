@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kgbuild.csource.header_impact import changed_type_words
 from kgbuild.diagnostics.refusals import Refusal, Refused
-from kgbuild.host.compile.apply_patches import why_not_built
+from kgbuild.host.compile.apply_patches import read_original, why_not_built
 from kgbuild.host.compile.include_index import (
     constant_makers,
 )
@@ -41,6 +42,9 @@ _ROUND = 16
 # So few units are all examined at once; otherwise some affected ones are looked at first, each found in a few tries.
 _FEW, _SAMPLES, _TRIES = 4, 3, 4
 
+# So many small sources are read to find those that use a type, and so many uses of its members are enough.
+_READ, _USES = 1000, 2
+
 
 # Code that has already run when a live patch is loaded is not part of the running kernel.
 _HAS_RUN = re.compile(r"(?:arch/[^/]+/boot|drivers/firmware/efi/libstub)/.*")
@@ -61,7 +65,7 @@ class Selection:
     refusals: list[Refusal] = field(default_factory=list)
 
 
-class FirstLook(Protocol):
+class UnitLook(Protocol):
     """Looks at a few units of a selection before the `rest`; raises Refused if these stand against the patch."""
 
     def __call__(self, selection: Selection, rest: int) -> None: ...
@@ -84,7 +88,7 @@ class CandidateSearch:
     progress: Progress
     jobs: int
     max_units: int
-    look: FirstLook | None = None
+    look: UnitLook | None = None
     headers: Mapping[str, Collection[str]] = field(default_factory=dict)
     _known: dict[str, bool | Refusal] = field(default_factory=dict)
 
@@ -110,7 +114,7 @@ class CandidateSearch:
                 self._look_at_others(trees, fixed, assembly, makers)
             self.selection.real = overlay.entered
 
-    def _look_first(self, trees: Trees, units: Sequence[UnitCommand], look: FirstLook) -> None:
+    def _look_first(self, trees: Trees, units: Sequence[UnitCommand], look: UnitLook) -> None:
         """Have one affected unit of each header looked at; of a few headers, more of them."""
         by_source: dict[str, list[UnitCommand]] = {}
         for unit in units:
@@ -119,9 +123,10 @@ class CandidateSearch:
         sizes = {source: (self.kernel.source / source).stat().st_size for source in by_source}
         because: dict[str, str] = {}
         with ThreadPoolExecutor(max(self.jobs, 1)) as pool:
-            for files in self.headers.values():
+            for header, files in self.headers.items():
                 near = sorted((s for s in by_source if s in files), key=lambda source: (sizes[source], source))
-                near = [source for source in near if source not in because][: wanted * _TRIES]
+                others: Sequence[str] = [source for source in near if source not in because]
+                near = list(self._likely_first(header, others)[: wanted * _TRIES])
                 found = [source for source in because if source in files]
                 for at in range(0, len(near), max(self.jobs, 1)):
                     if len(found) >= wanted:
@@ -138,6 +143,20 @@ class CandidateSearch:
         if because:
             selection = Selection(self.selection.files, because, self.selection.real)
             look(selection, len(units) - len(because))
+
+    def _likely_first(self, header: str, sources: Sequence[str]) -> Sequence[str]:
+        """Some sources in their order, but first those that use members of types that a header changes."""
+        tags, words = changed_type_words(read_original(self.kernel, header) or b"", self.selection.files[header])
+        if not tags:
+            return sources
+        named = re.compile(rb"\b(?:%b)\b" % b"|".join(map(re.escape, sorted(tags))))
+        member = re.compile(rb"(?:->|\.)\s*(?:%b)\b" % b"|".join(map(re.escape, sorted(words - tags))))
+        likely = []
+        for source in sources[:_READ]:
+            text = read_original(self.kernel, source) or b""
+            if named.search(text) and len(member.findall(text)) >= _USES:
+                likely.append(source)
+        return [*likely, *(source for source in sources if source not in set(likely))]
 
     def _is_built(self, source: str) -> bool:
         if _HAS_RUN.fullmatch(source):

@@ -16,12 +16,14 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 
+from kgbuild.arch import default_arch
 from kgbuild.host.compile.assembler import PERL
 from kgbuild.host.kernels.build_tools import tools_of
 from kgbuild.model import Kernel
 
 _RUN = ("cc1", "as")
-_FOLDERS = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib64", "usr/lib64", "lib", "usr/lib")
+_OF_ONE = f"lib/{default_arch().platform.triplet}"
+_FOLDERS = (_OF_ONE, f"usr/{_OF_ONE}", "lib64", "usr/lib64", "lib", "usr/lib")
 
 
 def compiler_digest(kernel: Kernel) -> str:

@@ -3,7 +3,8 @@
 
 A header can change without changing any unit: a new prototype that nothing uses. It must be C all the same, and must
 not contradict what other headers declare. One unit that includes it is compiled as far as that can be seen
-(-fsyntax-only), the smallest there is.
+(-fsyntax-only), the smallest there is. Its preprocessed text is compared as well: where macros make something of a
+declaration that its own text does not show (`used`), what was concluded from that text does not hold.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.host.compile.overlay import Overlay
-from kgbuild.host.compile.preprocess import Trees, why_not_valid
+from kgbuild.host.compile.preprocess import Trees, differs, why_not_valid
 from kgbuild.host.kernels.compile_commands import read_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, UnitCommand
@@ -51,8 +52,9 @@ def check_headers(
     compiled: Collection[str],
     cache: Cache,
     jobs: int,
-) -> list[Refusal]:
-    """A refusal for each unit that was chosen and does not compile with the patched headers (P10-compile)."""
+) -> list[Refusal] | None:
+    """A refusal for each unit that was chosen and does not compile with the patched headers (P10-compile); None if one
+    of them may compile to something else, so that the text of the headers does not tell which units change."""
     groups = check.groups(compiled)
     if not any(groups):
         return []
@@ -66,7 +68,7 @@ def check_headers(
                     chosen.setdefault(units[0].source, units)
         with ThreadPoolExecutor(max(jobs, 1)) as pool:
             found = list(pool.map(lambda units: _first_fault(trees, units), chosen.values()))
-    return [refusal for refusal in found if refusal is not None]
+    return None if True in found else [refusal for refusal in found if isinstance(refusal, Refusal)]
 
 
 def _smallest(kernel: Kernel, sources: Iterable[str]) -> list[UnitCommand]:
@@ -88,9 +90,10 @@ def _made_as(unit: UnitCommand) -> str:
     return f"{unit.object.removesuffix('.o')}.c"
 
 
-def _first_fault(trees: Trees, units: Sequence[UnitCommand]) -> Refusal | None:
+def _first_fault(trees: Trees, units: Sequence[UnitCommand]) -> Refusal | bool:
+    """What the first unit that can be compiled has against the headers; whether it may change, if nothing."""
     for unit in units:
         fault = why_not_valid(trees, unit)
         if fault is not None:
-            return Refusal("P10-compile", unit.source, fault) if fault else None
-    return None
+            return Refusal("P10-compile", unit.source, fault) if fault else differs(trees, unit)
+    return False

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kgbuild.csource.reached_changes import Effect, read_effect
+from kgbuild.csource.reached_changes import UnitEffect, read_effect
 from kgbuild.csource.token_equality import same_active, same_preprocessed
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
@@ -80,10 +80,10 @@ def differs(trees: Trees, unit: UnitCommand) -> bool | Refusal:
     if not drops_unused(unit.argv):
         return not same_preprocessed(*texts)
     effect = read_effect(*texts)
-    if effect is Effect.CLASH:
+    if effect is UnitEffect.CLASH:
         fault = why_not_valid(trees, unit)
         return Refusal("P10-compile", unit.source, fault) if fault else False
-    return effect is Effect.MAY_CHANGE
+    return effect is UnitEffect.MAY_CHANGE
 
 
 def drops_unused(argv: Sequence[str]) -> bool:

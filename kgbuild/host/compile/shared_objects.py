@@ -8,6 +8,9 @@ the build tree is written as BUILD (-fdebug-prefix-map). Columns are not in the 
 (-gno-column-info). A unit whose object may have anything else in it is not shared: a file that only the assembler
 reads, a plugin, a profile; and without a sandbox, nothing is.
 
+Two compiles of one text give the same bytes but for the order of variables in .BTF, where gcc follows addresses of its
+own memory; nothing here depends on that order.
+
 What is kept is the compiler's output. objtool is run for each kernel, by its own program and options.
 """
 

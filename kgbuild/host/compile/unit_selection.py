@@ -36,7 +36,7 @@ from kgbuild.csource.token_equality import same_header
 from kgbuild.csource.token_pasting import PasteChain, Pastes, read_aliases, read_chains, read_words
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.host.compile.apply_patches import PatchSet, find_includers, why_not_built
-from kgbuild.host.compile.candidate_search import MAX_UNITS, CandidateSearch, FirstLook, Selection
+from kgbuild.host.compile.candidate_search import MAX_UNITS, CandidateSearch, Selection, UnitLook
 from kgbuild.host.compile.header_check import HeaderCheck, check_headers
 from kgbuild.host.compile.include_index import (
     find_links,
@@ -77,7 +77,7 @@ def choose_units(
     max_units: int = MAX_UNITS,
     *,
     preprocess: bool = True,
-    look: FirstLook | None = None,
+    look: UnitLook | None = None,
 ) -> Selection:
     """Every unit that a patch changes, with the reasons. The result contains refusals, but not those of `patches`.
 
@@ -126,7 +126,7 @@ def _select(
     jobs: int,
     max_units: int,
     preprocess: bool,
-    look: FirstLook | None,
+    look: UnitLook | None,
 ) -> Selection:
     """Find the units, in addition to `units`, that the files other than `known` affect."""
     originals = {path: _original(kernel, path) for path in files}
@@ -175,6 +175,7 @@ def _select(
         look(Selection(selection.files, dict(units), selection.real), rest)
     check = HeaderCheck({path: above.files for path, above in reached.items() if path.endswith(".h")})
     # Names are followed through the files that units read; an out-of-tree index has none of the kernel's headers.
+    every = dict(candidates)
     if len(candidates) > FEW and kernel.outside is None:
         texts = {p: originals[p] or b"" for p in changed}
         for path, others in hidden.items():
@@ -187,7 +188,10 @@ def _select(
         CandidateSearch(kernel, selection, candidates, cache, progress, jobs, max_units, look, headers).run()
         if not selection.refusals:
             compiled = {*units, *selection.because}
-            selection.refusals += check_headers(kernel, selection.files, selection.real, check, compiled, cache, jobs)
+            found = check_headers(kernel, selection.files, selection.real, check, compiled, cache, jobs)
+            selection.refusals += found or []
+            if found is None and len(candidates) < len(every):
+                CandidateSearch(kernel, selection, every, cache, progress, jobs, max_units, look, headers).run()
     else:
         selection.because |= candidates
     return selection

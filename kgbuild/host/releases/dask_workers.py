@@ -13,28 +13,37 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from kgbuild.errors import ToolError
-from kgbuild.host.releases.workers import LostWorker
+from kgbuild.host.releases.workers import LostWorker, Urgency
 
 J = TypeVar("J")
 R = TypeVar("R")
 _CONNECT = 30
 _INSTALL = "pip install 'kgbuild[dask]'"
 LOCAL = "local"
+_STEP = 1e9  # more than what orders jobs within a step
 
 
 class DaskWorkers(Generic[J, R]):
     """Runs each job by `function` on the workers of a Dask scheduler.
 
+    urgency   the job of those that wait with the least runs first
     address   tcp://HOST:PORT; LOCAL starts a scheduler and `slots` worker processes on this machine
     Raises ToolError where Dask is not installed or nobody answers at the address.
     """
 
-    def __init__(self, function: Callable[[J], R], address: str, slots: int) -> None:
+    def __init__(
+        self,
+        function: Callable[[J], R],
+        address: str,
+        slots: int,
+        urgency: Callable[[J], Urgency] = lambda job: (0, 0.0),
+    ) -> None:
         try:
             distributed: Any = importlib.import_module("distributed")
         except ImportError as error:
             raise ToolError("Dask is not installed", place="--dask", remedy=_INSTALL) from error
         self._function = function
+        self._urgency = urgency
         self._cluster: Any = None
         self._jobs: dict[str, J] = {}
         self._open: list[Any] = []
@@ -59,7 +68,9 @@ class DaskWorkers(Generic[J, R]):
         key = f"kgbuild-{self._run}-{len(self._jobs)}"
         self._jobs[key] = job
         # a job is tried again where a worker dies under it (distributed.scheduler.allowed-failures)
-        future = self._client.submit(self._function, job, key=key, pure=False)
+        step, order = self._urgency(job)
+        priority = -(step * _STEP + order)  # Dask runs the greatest first
+        future = self._client.submit(self._function, job, key=key, pure=False, priority=priority)
         self._open.append(future)
         self._futures.add(future)
 

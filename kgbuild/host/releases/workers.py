@@ -7,6 +7,7 @@ A process ends with this one, however this one ends.
 
 from __future__ import annotations
 
+import heapq
 import multiprocessing
 import os
 import signal
@@ -22,6 +23,7 @@ from typing import Any, Generic, Protocol, TypeVar
 J = TypeVar("J")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+Urgency = tuple[int, float]
 _TRIES = 2
 # a build of one unit takes some hundred MB, the index of a kernel more
 _MEMORY_OF_A_JOB = 1_500_000_000
@@ -94,32 +96,46 @@ def _work(function: Callable[[J], R], job: J, pipe: Connection, environment: dic
 class LocalWorkers(Generic[J, R]):
     """Runs each job by `function` in a process of its own. A job whose process ends without a result is tried again.
 
-    `preload` are modules that every process needs: they are imported once.
+    `preload` are modules that every process needs: they are imported once. Of the jobs that wait, that of the least
+    `urgency` runs next, in the order in which they came.
     """
 
-    def __init__(self, function: Callable[[J], R], slots: int, preload: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        function: Callable[[J], R],
+        slots: int,
+        preload: tuple[str, ...] = (),
+        urgency: Callable[[J], Urgency] = lambda job: (0, 0.0),
+    ) -> None:
         self.slots = slots
+        self._urgency = urgency
         self._function = function
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
-        self._waiting: list[tuple[J, int]] = []
+        self._waiting: list[tuple[int, Urgency, int, J]] = []  # a heap
+        self._count = 0
         self._running: list[_Running[J]] = []
         self.busy_seconds = 0.0
 
     def submit(self, job: J) -> None:
         """Run a job as soon as there is room."""
-        self._waiting.append((job, 1))
+        self._wait(job, 1)
         self._start()
+
+    def _wait(self, job: J, tries: int) -> None:
+        # what was tried before has waited longest
+        heapq.heappush(self._waiting, (-tries, self._urgency(job), self._count, job))
+        self._count += 1
 
     def _start(self) -> None:
         while self._waiting and len(self._running) < self.slots:
-            job, tries = self._waiting.pop(0)
+            tried, _, _, job = heapq.heappop(self._waiting)
             receiver, sender = self._context.Pipe(duplex=False)
             inputs = (self._function, job, sender, dict(os.environ), str(Path.cwd()))
             process = self._context.Process(target=_work, args=inputs)
             process.start()
             sender.close()
-            self._running.append(_Running(job, process, receiver, tries))
+            self._running.append(_Running(job, process, receiver, -tried))
 
     @property
     def pids(self) -> list[int]:
@@ -148,7 +164,7 @@ class LocalWorkers(Generic[J, R]):
         except (EOFError, OSError):
             running.process.join()
             if running.tries < _TRIES:
-                self._waiting.insert(0, (running.job, running.tries + 1))
+                self._wait(running.job, running.tries + 1)
                 return None
             return LostWorker(how_ended(running.process.exitcode))
         running.pipe.close()

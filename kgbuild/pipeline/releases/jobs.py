@@ -67,6 +67,7 @@ class Job:
     files      what earlier jobs of the row made: "module.ko", "proof.json"
     older      the module of the release before, and the name of its file
     build_id   of the kernel, which its name may mean no more; "" where it is not known yet
+    urgency    the job of those that wait with the least runs first
     """
 
     id: JobId
@@ -80,6 +81,7 @@ class Job:
     accel: str = "auto"
     timeout: float = 600.0
     build_id: str = ""
+    urgency: tuple[int, float] = (0, 0.0)
 
     @property
     def key(self) -> str:

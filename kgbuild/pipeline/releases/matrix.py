@@ -169,6 +169,7 @@ def _job(plan: Plan, graph: JobGraph, job: JobId) -> Job:
         plan.accel,
         plan.timeout,
         acquired.data.get("build_id", "") if acquired is not None else "",
+        graph.urgency(job),
     )
 
 

@@ -34,7 +34,11 @@ def open_workers(jobs: int, dask: str | None = None) -> Workers[Job, JobResult]:
     """What runs the jobs: processes of this machine, or a Dask scheduler at an address ("local" starts one). Raises
     ToolError where that can't be reached, or Dask is not installed."""
     if dask is None:
-        return LocalWorkers(run_job, machine_slots(jobs), _PRELOAD)
+        return LocalWorkers(run_job, machine_slots(jobs), _PRELOAD, _urgency)
     from kgbuild.host.releases.dask_workers import DaskWorkers
 
-    return DaskWorkers(run_job, dask, machine_slots(jobs))
+    return DaskWorkers(run_job, dask, machine_slots(jobs), _urgency)
+
+
+def _urgency(job: Job) -> tuple[int, float]:
+    return job.urgency

@@ -123,7 +123,7 @@ def apply(asked: Inputs, tree: Kernel, run: Run) -> PatchesApplied:
     """The patches, applied in order. Raises Refused for what can't be applied, NoChange if no kernel code is
     touched."""
     with run.stage("patch"):
-        patches = apply_patches(tree, asked.patches)
+        patches = apply_patches(tree, asked.patches, run.observer)
         applied = PatchesApplied(patches, changes_of(tree, patches), find_lost(tree, patches, asked.older))
     run.observer.reached(applied)
     if not patches.files and not patches.refusals:

@@ -7,6 +7,7 @@ sum=$(sha256sum </tmp/data)
         cat /tmp/data >/tmp/copy
         [ "$(sha256sum </tmp/copy)" = "$sum" ] || echo file >>/tmp/lost
         echo >>/tmp/files
+        sleep 0.2 # what is loaded needs some of the emulated CPUs too
     done
 ) &
 # busybox's nc ends at the end of either side: the one that receives has an input that never ends

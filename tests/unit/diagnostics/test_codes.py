@@ -57,7 +57,7 @@ def test_a_code_that_loses_its_test_is_told() -> None:
     assert untested({}, ["K16-name"], ["K16-name"]) == []
     assert untested({}, (), ["K16-name"]) == ["K16-name"]
     # raised on the way to something else, and looked at by nobody
-    assert untested({"K16-name": ["unit/elf/test_elf_read.py"]}, (), ["K16-name"]) == ["K16-name"]
+    assert untested({"K16-name": ["tools/elf/test_elf_read.py"]}, (), ["K16-name"]) == ["K16-name"]
     # by the name of its constant
     assert untested({"W1-stack": ["objects/test_consistency.py"]}, (), ["W1-stack"]) == []
 
@@ -65,7 +65,11 @@ def test_a_code_that_loses_its_test_is_told() -> None:
 def test_what_is_known_before_any_test_runs() -> None:
     assert set(RULES) < set(registry()) and "W7-unknown" in registry()
     assert {"K10-weak", "K17-module-key"} <= expected_by_tables() <= set(registry())
-    every = {str(p.relative_to(TESTS)) for folder in ("unit", "objects") for p in (TESTS / folder).rglob("test_*.py")}
+    every = {
+        str(p.relative_to(TESTS))
+        for folder in ("unit", "tools", "objects")
+        for p in (TESTS / folder).rglob("test_*.py")
+    }
     assert is_whole(every) and not is_whole(every - {"unit/diagnostics/test_codes.py"})
 
 

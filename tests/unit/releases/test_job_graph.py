@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from kgbuild.releases.differences import FixEffect, effect_of, sentences
-from kgbuild.releases.job_graph import ACQUIRE, AFFECTED, BUILD, IMPACT, VERIFY, VM, JobGraph, JobId, JobResult
+from kgbuild.releases.job_graph import ACQUIRE, AFFECTED, BUILD, DONE, IMPACT, VERIFY, VM, JobGraph, JobId, JobResult
 
 
 def done(kernel: str, step: str, fix: str = "", status: str = "done", **data: object) -> JobResult:
@@ -71,3 +71,17 @@ def test_clones_are_the_functions_they_are_made_of() -> None:
     report = {"changed": [{"function": "f.isra.0", "reason": ""}], "pulled": [], "carried": [{"function": "g.part.0"}]}
     found = effect_of(report)
     assert found.replaced == {"f"} and found.carried == {"g"}
+
+
+def test_short_steps_run_first_and_long_rows_before_short_ones() -> None:
+    graph = JobGraph(["debian:1", "debian:2"], build=True)
+    for kernel, seconds in (("debian:1", 1.0), ("debian:2", 9.0)):
+        graph.finish(JobResult(JobId(kernel, "acquire"), DONE))
+        graph.finish(JobResult(JobId(kernel, "affected"), DONE, {"affected": ["a"]}))
+        assert graph.finish(JobResult(JobId(kernel, "impact", "a"), DONE, seconds=seconds)) == [JobId(kernel, "build")]
+    jobs = [JobId("debian:1", "build"), JobId("debian:2", "build"), JobId("debian:1", "impact", "b")]
+    assert [str(job) for job in sorted(jobs, key=graph.urgency)] == [
+        "debian:1/impact/b",
+        "debian:2/build",
+        "debian:1/build",
+    ]
