@@ -71,7 +71,6 @@ SUITES: dict[str, tuple[str, ...]] = {
         *("log", "paravirt", "syscall-macro", "printk-once", "sleeper", "user-copy"),
         *("proc-version-kallsyms", "overlay-kallsyms"),
     ),
-    "debian:newest-6.12-deb12-cloud": (*("proc-version", "overlay", "header-inline", "shadow"),),
 }
 
 

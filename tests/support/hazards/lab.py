@@ -125,6 +125,8 @@ def build_modules(kernel: Kernel, folder: Path, source: Path = SOURCE) -> dict[s
     argv = ["make", "-s", "-C", str(kernel.source), f"O={kernel.build}", f"M={folder}", f"CC={kernel.cc}"]
     # without BTF, which nothing here reads
     argv += [f"KERNELRELEASE={kernel.id.release}", "PAHOLE=true", "RESOLVE_BTFIDS=true", "modules"]
+    if (Path(kernel.source) / "scripts" / "gen-btf.sh").is_file():  # it takes for granted that pahole wrote a file
+        argv.append("CONFIG_DEBUG_INFO_BTF_MODULES=")
     done = tools_of(kernel).run(
         argv, writable=[folder, kernel.build], cwd=folder, env=clean_environment(), check=False, timeout=600
     )
