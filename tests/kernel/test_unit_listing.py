@@ -42,7 +42,7 @@ def test_the_same_commands(kernel: Kernel, fresh: Kernel) -> None:
 def test_every_unit_would_be_found(kernel: Kernel, fresh: Kernel) -> None:
     """The directory that makes a unit is among those that its source file is looked for in."""
     unit_listing.read_units(fresh, [])
-    reaches = unit_listing._Known(fresh).reaches
+    reaches = unit_listing._KnownUnits(fresh).reaches
     missed = []
     for source, obj, _ in compile_commands.read_sources(unit_listing.file_of_all(kernel)):
         made_in = Path(obj.split("/../")[0] if "/../" in obj else posixpath.dirname(obj))
