@@ -194,6 +194,7 @@ packages test-packages:
 	fi; \
 	missing=; \
 	for package in $(WANTED); do \
+		if [ $$package = npm ] && command -v npm > /dev/null; then continue; fi; \
 		dpkg-query -W -f '$${Status}' $$package 2> /dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
 	done; \
 	$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || missing="$$missing python3-venv"; \
