@@ -166,14 +166,30 @@ def _guards_messages(view: View, atom: Atom) -> bool:
 
 
 def _users(view: View, atom: Atom) -> Iterator[Atom]:
-    """What refers to an atom."""
-    for section in view.sections_referring_to({atom.section}) | {atom.section}:
-        for i in view.in_section.get(section, ()):
+    """What refers to an atom, or can't be resolved."""
+    known: dict[int, dict[int, list[Atom]]] = view.__dict__.setdefault("_users", {})
+    if atom.section not in known:
+        known[atom.section] = _read_users(view, atom.section)
+    yield from known[atom.section].get(atom.id, ())
+    yield from known[atom.section][_UNCLEAR]
+
+
+_UNCLEAR = -1  # no atom's number
+
+
+def _read_users(view: View, section: int) -> dict[int, list[Atom]]:
+    """By atom of a section, what refers to it; under _UNCLEAR what has a reference that can't be resolved."""
+    out: dict[int, list[Atom]] = {_UNCLEAR: []}
+    for other in view.sections_referring_to({section}) | {section}:
+        for i in view.in_section.get(other, ()):
+            user = view.atoms[i]
             try:
-                if any(r.atom == atom.id for r in view.refs(view.atoms[i])):
-                    yield view.atoms[i]
+                targets = {ref.atom for ref in view.refs(user)}
             except Ambiguous:
-                yield view.atoms[i]
+                targets = {_UNCLEAR}
+            for target in targets:
+                out.setdefault(target, []).append(user)
+    return out
 
 
 class _ControlFlow:
