@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kgbuild.ledger.difference import WENT, Difference
 from kgbuild.ledger.pieces import BTF, MODINFO
-from kgbuild.patch.unified_diff import FilePatch
+
+if TYPE_CHECKING:
+    from kgbuild.patch.unified_diff import FilePatch
 
 _WORD = re.compile(rb"[A-Za-z_]\w*")
 _LEAST = 2  # minimum length of a word that is part of a symbol

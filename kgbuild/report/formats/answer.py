@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kgbuild.report.formats.drawing import Drawing
-
 if TYPE_CHECKING:
     import networkx
+
+    from kgbuild.report.formats.drawing import Drawing
 
 
 @dataclass(frozen=True)
