@@ -50,7 +50,7 @@ def act(job: Job) -> JobResult:
     return JobResult(job.id, DONE, found.get(job.id.step, {"verdict": True}), files=files)
 
 
-def plan(note: Path, kernels: Sequence[str] = KERNELS) -> Plan:
+def plan(note: Path, kernels: Sequence[str]) -> Plan:
     note.touch()
     entries = tuple(FixEntry(name) for name in FIXES)
     fixes = {entry.id: Fix(entry, FixMetadata(), {}) for entry in entries}
@@ -58,8 +58,10 @@ def plan(note: Path, kernels: Sequence[str] = KERNELS) -> Plan:
     return Plan(directory, list(fixes.values()), kernels, True, True, str(note))
 
 
-def go(note: Path, kind: str, slots: int, kernels: Sequence[str]) -> None:
-    """A run with workers of its own. Every job has its result; those that were killed were begun twice."""
+def go(answer: Path, kind: str, slots: int, kernels: Sequence[str]) -> None:
+    """A run with workers of its own, whose rows are written to `answer`. Every job has its result; those that were
+    killed were begun twice. Runs in one directory have one module, since its name is part of what a result is for."""
+    note = answer.parent / "begun"
     workers: Workers[Job, JobResult] = (
         LocalWorkers(act, slots, (__name__,)) if kind == "local" else DaskWorkers(act, "local", slots)
     )
@@ -74,7 +76,7 @@ def go(note: Path, kind: str, slots: int, kernels: Sequence[str]) -> None:
     # Dask also repeats what a killed worker had finished and not handed over
     assert twice == killed if kind == "local" else twice >= killed
     rows = [{**row, "jobs": None} for row in run.rows()]
-    note.with_suffix(".json").write_text(json.dumps(rows, sort_keys=True))
+    answer.write_text(json.dumps(rows, sort_keys=True))
 
 
 def run_at_once(*runs: tuple[Path, str, int, Sequence[str]]) -> None:
@@ -89,14 +91,14 @@ def run_at_once(*runs: tuple[Path, str, int, Sequence[str]]) -> None:
 
 @pytest.mark.parametrize("kind", ["local", "dask"])
 def test_a_worker_is_killed_in_each_phase(tmp_path: Path, kind: str) -> None:
-    run_at_once((tmp_path / "begun", kind, 3, KERNELS))
+    run_at_once((tmp_path / "rows", kind, 3, KERNELS))
 
 
 def test_two_schedulers_and_one_directory(tmp_path: Path) -> None:
     """Both come to the same, and leave one whole result a job."""
-    notes = [tmp_path / name for name in ("one", "other")]
-    run_at_once(*((note, "dask", 1, KERNELS[::2]) for note in notes))
-    one, other = (note.with_suffix(".json").read_text() for note in notes)
+    answers = [tmp_path / name for name in ("one", "other")]
+    run_at_once(*((answer, "dask", 1, KERNELS[::2]) for answer in answers))
+    one, other = (answer.read_text() for answer in answers)
     assert one == other
     kept = list((tmp_path / ".kgbuild" / "matrix").iterdir())
     assert len(kept) == 2 * (len(STEPS) - 1 + len(FIXES)) and all((folder / "result.json").exists() for folder in kept)

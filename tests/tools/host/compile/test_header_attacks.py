@@ -16,8 +16,8 @@ from kgbuild.host.compile.candidate_search import Selection
 from kgbuild.host.compile.overlay import make_overlay
 from kgbuild.host.kernels.compile_commands import write_units
 from kgbuild.model import Kernel, KernelId, UnitCommand
+from tests.support.header_changes import choose, compiled
 from tests.support.toolchain import CC, empty_vmlinux
-from tests.unit.host.compile.test_headers import choose, compiled
 
 HEADER = """
 #ifndef A_H
@@ -147,7 +147,7 @@ def made_of(tree: Path, name: str) -> list[bytes] | None:
     """What the compiler makes of a unit; None if it refuses it."""
     try:
         # inline assembly names the file that it comes from; labels are numbered through the unit
-        lines = [line for line in compiled(tree, name, ("-S",)) if not line.lstrip().startswith(b"# ")]
+        lines = [line for line in compiled(tree, name, ()) if not line.lstrip().startswith(b"# ")]
         return [_LABEL.sub(rb"\1N", line) for line in lines]
     except subprocess.CalledProcessError:
         return None

@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import random
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,17 +29,14 @@ from kgbuild.csource.token_pasting import PasteChain, Pastes, passes_on, read_ch
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.errors import ToolError
 from kgbuild.host.compile import preprocess, unit_selection
-from kgbuild.host.compile.apply_patches import apply_patches, read_patches
-from kgbuild.host.compile.candidate_search import Selection, UnitLook, exceeds
+from kgbuild.host.compile.candidate_search import Selection, exceeds
 from kgbuild.host.compile.overlay import Overlay, make_overlay
 from kgbuild.host.compile.preprocess import Trees, differs
-from kgbuild.host.compile.unit_selection import choose_units
 from kgbuild.host.kernels.compile_commands import write_units
-from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, KernelId, UnitCommand
-from kgbuild.progress import SilentProgress
+from tests.support.header_changes import choose, compiled, compiler_proper
 from tests.support.store import program, stored
-from tests.support.toolchain import CC, empty_vmlinux, run
+from tests.support.toolchain import CC, empty_vmlinux
 
 
 @pytest.mark.parametrize(
@@ -353,42 +347,6 @@ def _originals_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(preprocess, "_one", one)
         yield
-
-
-def choose(
-    kernel: Kernel,
-    tmp_path: Path,
-    changes: dict[str, tuple[str, str]],
-    max_units: int = 100,
-    look: UnitLook | None = None,
-) -> Selection:
-    """What is selected for a patch that replaces a text by another in some files; ("", text) makes a new one."""
-    lines: list[str] = []
-    for name, (old, new) in changes.items():
-        path = kernel.source / name
-        before = path.read_text() if path.exists() else ""
-        assert old in before
-        after = before.replace(old, new, 1) if old else new
-        origin = f"a/{name}" if before else "/dev/null"
-        lines += difflib.unified_diff(before.splitlines(True), after.splitlines(True), origin, f"b/{name}")
-    patch = tmp_path / "x.patch"
-    patch.write_text("".join(lines))
-    patches = apply_patches(kernel, read_patches([patch]))
-    assert not patches.refusals
-    return choose_units(kernel, patches, Cache(tmp_path / "cache"), SilentProgress(), 2, max_units, look=look)
-
-
-@cache
-def compiler_proper() -> str:
-    return run(CC, "-print-prog-name=cc1").strip()
-
-
-def compiled(tree: Path, name: str, options: tuple[str, ...]) -> list[bytes]:
-    """What the compiler makes of a unit, by lines, without the name of the file. The compiler proper is run, which
-    writes assembly where it is not told to preprocess: gcc itself would be a second process for each."""
-    words = [compiler_proper(), "-quiet", "-I", f"{tree}/include", "-include", f"{tree}/include/linux/first.h"]
-    done = subprocess.run([*words, "-O2", "-w", *options, "-o", "-", str(tree / name)], capture_output=True, check=True)
-    return [line for line in done.stdout.splitlines() if b".file" not in line]
 
 
 def brute_force(
