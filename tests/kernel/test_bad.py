@@ -30,6 +30,8 @@ def test_refused(case: KernelCase, kernel_name: str, tmp_path: Path) -> None:
     assert found == set(case.list("codes")), ran.stderr
     for text in case.list("text"):
         assert text in ran.stderr
+    named = {place for refusal in said["refusals"] for place in refusal.get("places", ())}
+    assert set(case.list("places")) <= named
     for code in found:
         assert code in ran.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]

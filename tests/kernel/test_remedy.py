@@ -76,7 +76,7 @@ def remedied(kernel_name: str, tmp_path_factory: pytest.TempPathFactory) -> dict
         patch, made, report = HERE / "remedy" / f"{case.name}.patch", folder / f"{case.name}.patch", folder / "report"
         words = ("--kernel", kernel_name, "--report", report)
         module = folder / f"livepatch-remedied-{case.name}.ko"
-        ran = kgbuild("build", patch, *words, "-o", module)
+        ran = kgbuild("build", patch, *words, "--all-reasons", "-o", module)
         assert ran.status == 1 and f"kgbuild remedy PATCH --code {case.code}" in ran.stderr, ran.stderr
         refused = {r["code"] for r in json.loads(report.read_text())["refusals"]}
         assert refused == set(case.refused or (case.code,))
