@@ -182,7 +182,7 @@ def _subject(value: str) -> str:
     """A Subject header decoded (RFC 2047), without "[PATCH ...]"."""
     value = value[:_SHOWN]
     # An unknown character set is no reason to fail: the text is only shown.
-    with contextlib.suppress(LookupError, ValueError, email.errors.HeaderParseError):
+    with contextlib.suppress(LookupError, ValueError, email.errors.MessageError):
         value = str(email.header.make_header(email.header.decode_header(value)))
     return printable(re.sub(r"^(?:\s*\[[^\]]*\])+\s*", "", " ".join(value.split())))
 

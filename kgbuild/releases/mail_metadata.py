@@ -7,6 +7,7 @@ upstream.`, `[ Upstream commit ID ]`), and the first line of a mail that git for
 
 from __future__ import annotations
 
+import email.errors
 import email.header
 import email.utils
 import re
@@ -84,6 +85,6 @@ def _date(value: str) -> str:
 def _decoded(value: str) -> str:
     """A From header (RFC 2047) as one line."""
     value = " ".join(value[: 10 * _MOST].split())
-    with suppress(LookupError, ValueError):
+    with suppress(LookupError, ValueError, email.errors.MessageError):
         value = str(email.header.make_header(email.header.decode_header(value)))
     return printable(value)[:_MOST]

@@ -162,9 +162,9 @@ def _alter(at: Any, key: Any, rng: random.Random) -> None:
     if kind == 0:
         del at[key]
     elif kind == 1 and isinstance(at, list):
-        at.extend(at[:20])
+        at.extend(copy.deepcopy(at[:20]))
     else:
-        at[key] = rng.choice(ODD)
+        at[key] = copy.deepcopy(rng.choice(ODD))
 
 
 def use_config(rng: random.Random) -> str:
