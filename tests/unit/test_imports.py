@@ -367,7 +367,8 @@ def test_bad_patches_have_their_files_and_known_codes() -> None:
     assert all((folder / patch).is_file() for patch in named)
     assert {patch for patch in named if "/" not in patch} == {path.name for path in folder.glob("*.patch")}
     for case in cases:
-        assert set(case) <= {"name", "about", "patches", "options", "exit", "codes", "text"}, case["name"]
+        known = {"name", "about", "patches", "options", "exit", "codes", "text", "places"}
+        assert set(case) <= known, case["name"]
         assert set(case["codes"]) <= set(refusals.RULES), case["name"]
         assert bool(case["codes"]) == (case["exit"] == 1), case["name"]
         assert case["exit"] in (1, 2, 4), case["name"]
