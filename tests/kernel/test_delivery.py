@@ -25,6 +25,7 @@ from kgbuild.model import Kernel
 from kgbuild.pipeline.delivery.package import pack, read_module_to_pack
 from kgbuild.progress import SilentProgress
 from tests.support.booting.cases import kgbuild
+from tests.support.keys import make_keys
 from tests.support.real_root import (
     SYSTEMD_INIT,
     SYSV,
@@ -272,19 +273,7 @@ def test_a_patch_under_sysv_init(root: Path) -> None:
 def test_a_key_that_the_guest_trusts(modules: dict[int, Path], tmp_path: Path) -> None:
     """With module.sig_enforce and lockdown: a kernel that finds a certificate in UEFI's db takes the module that is
     signed by its key, and refuses one that is not."""
-    for name in ("trusted", "other"):
-        words = [
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-keyout",
-            f"{name}.pem",
-            "-out",
-            f"{name}.crt",
-            "-subj",
-            f"/CN={name}",
-        ]
-        subprocess.run(["openssl", "req", "-new", "-x509", *words], cwd=tmp_path, check=True, capture_output=True)
+    make_keys(tmp_path, "trusted", "other")
     signed = {}
     for number, name in ((2, "trusted"), (3, "other")):
         key = open_key(str(tmp_path / f"{name}.pem"), tmp_path / f"{name}.crt")

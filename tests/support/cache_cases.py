@@ -13,12 +13,13 @@ from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.kernels.compile_commands import read_all_units, write_units
 from kgbuild.host.kernels.integrity import seal_kernel
 from kgbuild.host.kernels.kbuild import load_environment
-from kgbuild.host.kernels.local import LocalKernel
+from kgbuild.host.kernels.local import LocalKernel, add_kernel
 from kgbuild.host.kernels.unit_listing import file_of_all
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.tree_manifest import write_manifest
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import SilentProgress
+from tests.support.tinykernel import HEADER, tiny_kernel
 
 KEY = "ab" + "0" * 62
 
@@ -102,3 +103,15 @@ def answers(root: Path) -> dict[str, object]:
 
 def files_in(root: Path) -> list[Path]:
     return sorted(path for path in root.rglob("*") if path.is_file() and path.parent.name != "locks")
+
+
+TINY_PATCH = f"--- a/include/tiny.h\n+++ b/include/tiny.h\n@@ -1 +1 @@\n-{HEADER}+{HEADER.replace('2 *', '3 *')}"
+"""A patch of the tiny kernel's header, whose function is inlined into others."""
+
+
+def tiny_place(folder: Path) -> Path:
+    """The folder, now with the tiny kernel, a cache (XDG_CACHE_HOME) that has it as local:tiny, and fix.patch."""
+    tiny_kernel(folder / "kernel")
+    add_kernel(local(folder / "kernel"), progress=SilentProgress(), cache=Cache(folder / "kgbuild"))
+    (folder / "fix.patch").write_text(TINY_PATCH)
+    return folder

@@ -12,24 +12,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kgbuild.cli.main import main
-from kgbuild.host.kernels.local import add_kernel
-from kgbuild.host.system.cache import Cache
-from kgbuild.progress import SilentProgress
-from tests.support.cache_cases import local
+from tests.support.cache_cases import tiny_place
 from tests.support.documents import check_document
-from tests.support.tinykernel import HEADER, tiny_kernel
 
-PATCH = f"--- a/include/tiny.h\n+++ b/include/tiny.h\n@@ -1 +1 @@\n-{HEADER}+{HEADER.replace('2 *', '3 *')}"
 Call = Callable[..., Result]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("edited")
-    tiny_kernel(folder / "kernel")
-    add_kernel(local(folder / "kernel"), progress=SilentProgress(), cache=Cache(folder / "kgbuild"))
-    (folder / "fix.patch").write_text(PATCH)
-    return folder
+    return tiny_place(tmp_path_factory.mktemp("edited"))
 
 
 @pytest.fixture

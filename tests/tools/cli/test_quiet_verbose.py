@@ -10,14 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from kgbuild.cli.main import main
-from kgbuild.host.kernels.local import add_kernel
-from kgbuild.host.system.cache import Cache
-from kgbuild.progress import SilentProgress
-from tests.support.cache_cases import local
-from tests.support.tinykernel import HEADER, tiny_kernel
+from tests.support.cache_cases import TINY_PATCH, tiny_place
+from tests.support.tinykernel import HEADER
 from tests.support.toolchain import compile_pair_side
 
-PATCH = f"--- a/include/tiny.h\n+++ b/include/tiny.h\n@@ -1 +1 @@\n-{HEADER}+{HEADER.replace('2 *', '3 *')}"
 # what it adds is in the source
 FIXED = f"--- a/include/tiny.h\n+++ b/include/tiny.h\n@@ -1 +1 @@\n-{HEADER.replace('2 *', '1 *')}+{HEADER}"
 OF_PATCH = ("fix.patch", "--kernel", "local:tiny")
@@ -39,16 +35,13 @@ MORE = {"explain", "diff", "kernel list", "cache show", "affected"}  # with --ve
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("quiet")
-    tiny_kernel(folder / "kernel")
-    add_kernel(local(folder / "kernel"), progress=SilentProgress(), cache=Cache(folder / "kgbuild"))
-    (folder / "fix.patch").write_text(PATCH)
+    folder = tiny_place(tmp_path_factory.mktemp("quiet"))
     for name, flags in (("a.o", ()), ("b.o", ("-DPATCHED",))):
         (folder / name).write_bytes(compile_pair_side("static_locals_declared", "-g", *flags))
     kernel = 'version = 1\nkernels = ["local:tiny"]\n'
     (folder / "fixes").mkdir()
     (folder / "fixes" / "kgbuild.toml").write_text(kernel + '[[fix]]\nid = "old"\n[[fix]]\nid = "one"\n')
-    for fix, patch in (("one", PATCH), ("old", FIXED)):
+    for fix, patch in (("one", TINY_PATCH), ("old", FIXED)):
         (folder / "fixes" / "fixes" / fix).mkdir(parents=True)
         (folder / "fixes" / "fixes" / fix / "fix.patch").write_text(patch)
     return folder

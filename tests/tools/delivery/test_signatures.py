@@ -27,6 +27,7 @@ from kgbuild.delivery.provenance import (
 from kgbuild.delivery.signature import split_signature
 from kgbuild.errors import UserError
 from kgbuild.host.delivery.signing import PIN, is_blob_signed_by, open_key, sign_blob, sign_module
+from tests.support.keys import make_keys
 from tests.support.live_kernel import module_bytes
 
 MODULE = module_bytes("livepatch_2")
@@ -37,19 +38,7 @@ TOKEN = "pkcs11:token=lp;object=signing;type=private"
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """key.pem, its certificate, the same key with a passphrase and in a SoftHSM token, and another key."""
     folder = tmp_path_factory.mktemp("keys")
-    for name in ("key", "other"):
-        words = [
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-keyout",
-            f"{name}.pem",
-            "-out",
-            f"{name}.crt",
-            "-subj",
-            f"/CN={name}",
-        ]
-        subprocess.run(["openssl", "req", "-new", "-x509", *words], cwd=folder, check=True, capture_output=True)
+    make_keys(folder, "key", "other")
     words = ["rsa", "-aes256", "-passout", "pass:secret", "-in", "key.pem", "-out", "locked.pem"]
     subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
     (folder / "tokens").mkdir()

@@ -21,25 +21,14 @@ from kgbuild.delivery.signature import split_signature
 from kgbuild.errors import UserError
 from kgbuild.host.delivery.signing import open_key, sign_module
 from kgbuild.pipeline.delivery import provenance
+from tests.support.keys import make_keys
 from tests.support.live_kernel import module_bytes
 
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("keys")
-    for name in ("key", "other"):
-        words = [
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-keyout",
-            f"{name}.pem",
-            "-out",
-            f"{name}.crt",
-            "-subj",
-            f"/CN={name}",
-        ]
-        subprocess.run(["openssl", "req", "-new", "-x509", *words], cwd=folder, check=True, capture_output=True)
+    make_keys(folder, "key", "other")
     yield folder
 
 
