@@ -18,7 +18,8 @@ SHOWN_PLACES = 3
 
 @dataclass(frozen=True)
 class RefusalReason:
-    """One fact that stands against a patch, and the places where it was found: at least one, sorted."""
+    """One fact that stands against a patch, and the places where it was found: at least one, each once, in the
+    order in which they were found."""
 
     first: Refusal
     places: tuple[str, ...]

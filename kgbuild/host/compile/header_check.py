@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.compile.preprocess import Trees, differs, why_not_valid
-from kgbuild.host.kernels.compile_commands import read_units
+from kgbuild.host.kernels.unit_listing import read_units
 from kgbuild.host.system.cache import Cache
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.patch.tree_paths import FileKind, classify
@@ -80,7 +80,7 @@ def _smallest(kernel: Kernel, sources: Iterable[str]) -> list[UnitCommand]:
             sizes[source] = path.stat().st_size
     out: list[UnitCommand] = []
     for source in sorted(sizes, key=lambda name: (sizes[name], name)):
-        out += [u for u in read_units(kernel.units, [source])[source] if classify(_made_as(u)) is not FileKind.NOT_C]
+        out += [u for u in read_units(kernel, [source])[source] if classify(_made_as(u)) is not FileKind.NOT_C]
         if len(out) >= _TRIES:
             break
     return out[:_TRIES]

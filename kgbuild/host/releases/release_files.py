@@ -28,7 +28,7 @@ def read_release(root: Path, number: int) -> dict[str, Any] | None:
         return None
     manifest = parse_manifest(read_input(folder / MANIFEST, RECORD_BYTES), str(folder / MANIFEST))
     for row in manifest["files"]:
-        read_member(root, number, row["path"], row["sha256"])
+        read_member(folder, row["path"], row["sha256"])
     return manifest
 
 
@@ -37,9 +37,9 @@ def manifest_digest(root: Path, number: int) -> str:
     return digest(read_input(root / folder_of(number) / MANIFEST, RECORD_BYTES))
 
 
-def read_member(root: Path, number: int, path: str, sha256: str) -> bytes:
-    """A file of a release. Raises UserError where it is missing, is not what the manifest says, or is elsewhere."""
-    folder = root / folder_of(number)
+def read_member(folder: Path, path: str, sha256: str) -> bytes:
+    """A file in the directory of a release. Raises UserError where it is missing, is not what the manifest says, or is
+    elsewhere."""
     full = path_within(folder, path)
     if full is None:
         place = f"{folder}/{printable(path)}"

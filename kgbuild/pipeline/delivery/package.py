@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ from kgbuild.delivery.package_texts import (
 from kgbuild.delivery.patch_facts import PatchFacts, read_facts, release_of_name
 from kgbuild.errors import UserError
 from kgbuild.host.delivery.packages import delivery_data, make_deb, make_rpm, source_date
-from kgbuild.host.system.input_files import path_within, read_input, read_packed
+from kgbuild.host.releases.release_files import read_member
+from kgbuild.host.system.input_files import read_input, read_packed
 from kgbuild.limits import MODULE_BYTES
 from kgbuild.pipeline.delivery.provenance import read_signed
 from kgbuild.releases.manifest import MANIFEST, parse_manifest
@@ -84,14 +84,7 @@ def read_release_to_pack(folder: Path, kernel_package: str = "") -> list[ToPack]
     kernels = [row for row in manifest["kernels"] if row["module"] is not None]
 
     def read(path: str) -> bytes:
-        full = path_within(folder, path)
-        if full is None:
-            raise UserError(f"{path!r} leads out of the release", place=str(place), remedy="make the release again")
-        data = read_input(full, MODULE_BYTES)
-        if hashlib.sha256(data).hexdigest() != sums.get(path):
-            fact = "is not the file that the manifest names"
-            raise UserError(fact, place=str(full), remedy="make the release again")
-        return data
+        return read_member(folder, path, sums.get(path, ""))
 
     found = [_of_kernel(folder, row, number, cves_of, list(sums), read, kernel_package) for row in kernels]
     if not found:

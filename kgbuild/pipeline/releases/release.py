@@ -98,7 +98,7 @@ def read_before(directory: Directory, number: int) -> Before | None:
     for row in found["kernels"]:
         path = row["module"]["path"] if row["module"] is not None else None
         if path is not None:
-            data = read_member(directory.path, number - 1, path, row["module"]["sha256"])
+            data = read_member(directory.path / folder_of(number - 1), path, row["module"]["sha256"])
             modules[row["kernel"]] = (path.rpartition("/")[2], data)
     return Before(number - 1, found, manifest_digest(directory.path, number - 1), modules)
 

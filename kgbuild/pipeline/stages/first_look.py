@@ -27,8 +27,8 @@ from kgbuild.progress import Progress, Task
 _ROUND = 8
 
 
-class _Unheard:
-    """Shows the progress of a run and keeps the values that it reaches."""
+class _HeldBack:
+    """Shows the progress of a run, and holds back the values that it reaches until it is known whether they count."""
 
     def __init__(self, shown: Progress) -> None:
         self._shown = shown
@@ -77,17 +77,17 @@ class FirstLook:
         prepared = Prepared(self.chosen, self.applied, self.tree, selection, units, looked=self.looked)
         if not units or any(target not in self._targets for unit in units for target in unit.targets):
             return  # refused for that when all units are known
-        heard = _Unheard(self.run.observer)
-        run = replace(self.run, observer=heard, options=replace(self.run.options, keep=None))
+        held = _HeldBack(self.run.observer)
+        run = replace(self.run, observer=held, options=replace(self.run.options, keep=None))
         try:
             refusals = _refusals(prepared, run)
         except Refused as refused:
-            self._tell(heard, prepared)
+            self._tell(held, prepared)
             raise Refused(refused.refusals, rest) from refused
         except NoChange:
             return
         if refusals:
-            self._tell(heard, prepared)
+            self._tell(held, prepared)
             raise Refused(refusals, rest)
 
     @property
@@ -96,9 +96,9 @@ class FirstLook:
         modules = running.oot_modules if options.oot is not None else running.modules.paths
         return {VMLINUX, *modules}
 
-    def _tell(self, heard: _Unheard, prepared: Prepared) -> None:
+    def _tell(self, held: _HeldBack, prepared: Prepared) -> None:
         observer: Observer = self.run.observer
-        for value in (prepared, *heard.values):
+        for value in (prepared, *held.values):
             observer.reached(value)
 
 
