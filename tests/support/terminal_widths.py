@@ -4,17 +4,25 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
+import pkgutil
 import pty
 import re
 import struct
 import sys
 import termios
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
+import pytest
 from rich.cells import cell_len
 
+import kgbuild
 from kgbuild.cli.main import run
+from kgbuild.host.archives.suites import MIRROR_VARIABLE
+from kgbuild.host.vm import kvm
 
 WIDTHS = (60, 80, 200)
 LONG = "a_rather_long_name_" * 8
@@ -89,3 +97,17 @@ def check_widths(runs: Sequence[Sequence[str]], widths: Sequence[int] = WIDTHS) 
         lines = [line for line in re.split(r"[\r\n]+", said) if cell_len(line) > columns]
         wide = [line for line in lines if " " in line.strip() or line != line.strip() or len(line.split()) > 1]
         assert wide == [], (argv, columns, wide)
+
+
+@contextmanager
+def place_of_its_own(path: Path) -> Iterator[None]:
+    """In this directory, with a cache and a machine of its own, no network and no KVM; all of kgbuild is imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(path / "cache"))
+        patch.setenv(MIRROR_VARIABLE, f"file:{path}/mirror")  # no network: what an archive answers is not wider
+        patch.setattr(kvm, "probe_acceleration", lambda *given: False)  # takes seconds, and has the longest answer
+        patch.setenv("LIVEPATCH_ROOT", str(path / "machine"))
+        patch.chdir(path)
+        for module in pkgutil.walk_packages(kgbuild.__path__, "kgbuild."):
+            importlib.import_module(module.name)  # once, for all the processes that are forked from this one
+        yield

@@ -3,24 +3,19 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import kgbuild
-from kgbuild.host.archives.suites import MIRROR_VARIABLE
 from kgbuild.host.kernels.local import add_kernel
 from kgbuild.host.releases.directory import make_directory
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.vm import kvm
 from kgbuild.pipeline.releases.add import add_patches
 from kgbuild.progress import SilentProgress
 from tests.support.cache_cases import local
 from tests.support.registry import commands
-from tests.support.terminal_widths import LONG, PATCH, WIDE, check_widths
+from tests.support.terminal_widths import LONG, PATCH, WIDE, check_widths, place_of_its_own
 from tests.support.tinykernel import tiny_kernel
 from tests.support.toolchain import compile_text, pair_flags
 
@@ -31,14 +26,7 @@ EVERY = [" ".join(path) for path, _ in commands()]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory with a small kernel in a cache, and files of all kinds with long and wide names."""
     path = tmp_path_factory.mktemp("width")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(path / "cache"))
-        patch.setenv(MIRROR_VARIABLE, f"file:{path}/mirror")  # no network: what an archive answers is not wider
-        patch.setattr(kvm, "probe_acceleration", lambda *given: False)  # takes seconds, and has the longest answer
-        patch.setenv("LIVEPATCH_ROOT", str(path / "machine"))
-        patch.chdir(path)
-        for module in pkgutil.walk_packages(kgbuild.__path__, "kgbuild."):
-            importlib.import_module(module.name)  # once, for all the processes that are forked from this one
+    with place_of_its_own(path):
         tiny_kernel(path / "kernel")
         add_kernel(local(path / "kernel"), progress=SilentProgress(), cache=Cache())
         (path / "x.patch").write_text(PATCH)

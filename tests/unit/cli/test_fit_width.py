@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
 import random
 import subprocess
 import sys
@@ -15,12 +13,9 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-import kgbuild
 from kgbuild.cli.contract.line_width import asks_for_data, fit_line, width_of
-from kgbuild.host.archives.suites import MIRROR_VARIABLE
-from kgbuild.host.vm import kvm
 from tests.support.registry import commands
-from tests.support.terminal_widths import LONG, PATCH, WIDE, check_widths
+from tests.support.terminal_widths import LONG, PATCH, WIDE, check_widths, place_of_its_own
 
 
 @pytest.mark.parametrize("width", [1, 10, 40, 80, 132])
@@ -89,14 +84,7 @@ def test_data_is_known_by_the_options(words: str, data: bool) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory with files of all kinds with long and wide names, and an empty cache."""
     path = tmp_path_factory.mktemp("width")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(path / "cache"))
-        patch.setenv(MIRROR_VARIABLE, f"file:{path}/mirror")  # no network: what an archive answers is not wider
-        patch.setattr(kvm, "probe_acceleration", lambda *given: False)  # takes seconds, and has the longest answer
-        patch.setenv("LIVEPATCH_ROOT", str(path / "machine"))
-        patch.chdir(path)
-        for module in pkgutil.walk_packages(kgbuild.__path__, "kgbuild."):
-            importlib.import_module(module.name)  # once, for all the processes that are forked from this one
+    with place_of_its_own(path):
         (path / "x.patch").write_text(PATCH)
         for name in ("orig.o", f"{LONG}.ko"):
             (path / name).write_bytes(b"no object")
