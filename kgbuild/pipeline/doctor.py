@@ -26,7 +26,9 @@ from kgbuild.host.vm.initramfs import find_busybox
 from kgbuild.report.documents import schema_name
 from kgbuild.shown_text import readable_size
 
+# What fetching one kernel takes at most, and what builds for a kernel that is there need.
 NEEDED_BYTES = 5_000_000_000
+WORKING_BYTES = 500_000_000
 
 # Nothing says yet which kernel is meant.
 _EMULATOR = default_arch().platform.emulator
@@ -161,7 +163,8 @@ def check_archive(cache: Cache) -> Check:
 
 
 def check_disk(cache: Cache) -> Check:
-    """Free space where the cache is or would be."""
+    """Free space where the cache is or would be. Too little for one more kernel is a fault only where there is none
+    yet: what is in the cache can be used with a tenth of it."""
     place = cache.root
     while not place.exists():
         place = place.parent
@@ -170,11 +173,10 @@ def check_disk(cache: Cache) -> Check:
     if not os.access(place, os.W_OK):
         return Check("disk", MISSING, f"{place} can't be written to; set XDG_CACHE_HOME")
     if free < NEEDED_BYTES:
-        return Check(
-            "disk",
-            MISSING,
-            f"{detail}, a kernel takes up to {readable_size(NEEDED_BYTES)}; set XDG_CACHE_HOME",
-        )
+        there = bool(cache.kernels())
+        state = OPTIONAL_MISSING if there and free >= WORKING_BYTES else MISSING
+        remedy = "see kgbuild cache prune, or set XDG_CACHE_HOME" if there else "set XDG_CACHE_HOME"
+        return Check("disk", state, f"{detail}, a kernel takes up to {readable_size(NEEDED_BYTES)}; {remedy}")
     return Check("disk", OK, detail)
 
 

@@ -58,6 +58,28 @@ def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_disk(cache).state == OK
 
 
+@pytest.mark.parametrize(
+    ("free", "kernels", "state"),
+    [
+        (4_900_000_000, 0, MISSING),
+        (4_900_000_000, 1, OPTIONAL_MISSING),
+        (500_000_000, 1, OPTIONAL_MISSING),
+        (499_000_000, 1, MISSING),
+        (5_000_000_000, 0, OK),
+    ],
+)
+def test_a_full_disk_stops_only_who_must_fetch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, kernels: int, state: str
+) -> None:
+    cache = Cache(tmp_path / "cache")
+    usage = shutil.disk_usage(tmp_path)._replace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(Cache, "kernels", lambda self: [object()] * kernels)
+    check = doctor.check_disk(cache)
+    assert check.state == state
+    assert ("cache prune" in check.detail) == (state != OK and kernels > 0)
+
+
 def test_an_archive_that_can_not_be_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def fail(self: AptSuites) -> str:
         raise ToolError("no mirror", place="apt")
