@@ -45,6 +45,7 @@ class Platform:
 
     source_arch   its directory below arch/ in the kernel's tree; kbuild's SRCARCH, and ARCH on make's command line
     names         every name that a kernel or a distribution has for it (uname -m, Debian's, kbuild's)
+    deb_arch      what Debian's packages call it; rpm_arch: what RPM's call it
     triplet       its folder of libraries where a distribution has several, as gcc -print-multiarch says
     image         what the bootable image is called; image_path: where a build leaves it
     payload       (offset, length) in bytes of the compressed kernel in a bootable image, from the image's first bytes
@@ -57,6 +58,8 @@ class Platform:
 
     source_arch: str
     names: frozenset[str]
+    deb_arch: str
+    rpm_arch: str
     triplet: str
     image: str
     image_path: str

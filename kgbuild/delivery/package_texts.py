@@ -12,12 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 
+from kgbuild.arch import arch_of, known
 from kgbuild.delivery.patch_facts import PatchFacts
 from kgbuild.errors import UserError
 
 TOOLS = "kgbuild-livepatch"
 MAINTAINER = "kgbuild developers <developers@kgbuild.invalid>"  # where nobody is named
 STORE = "usr/lib/livepatch"
+# Debian's word for a package of every architecture
+ALL = "all"
 LICENCE = "GPL-2.0-or-later"
 
 _MAINTAINER = re.compile(r"[^\x00-\x1f<>%\x7f]{1,100} <\w[\w.+-]{0,60}@\w[\w.-]{0,100}>", re.ASCII)
@@ -70,6 +73,13 @@ class Package:
     purged: str = ""
     lint: tuple[str, ...] = ()
 
+    @property
+    def rpm_arch(self) -> str:
+        """What RPM calls the architecture."""
+        if self.arch == ALL:
+            return "noarch"
+        return next(arch.platform.rpm_arch for arch in known() if arch.platform.deb_arch == self.arch)
+
 
 def patch_package(
     facts: PatchFacts,
@@ -80,6 +90,7 @@ def patch_package(
 ) -> Package:
     """The package of one module. `documents` go to its folder below /usr/share/doc, by name; `kernel_package` is the
     dependency on exactly that kernel for Debian, `kernel_requires` for RPM."""
+    platform = arch_of(facts.machine).platform
     words = {"store": STORE, "kernel": facts.kernel_release, "name": facts.name}
     place = f"{STORE}/{facts.kernel_release}/{facts.name}"
     doc = f"usr/share/doc/{facts.package}"
@@ -87,7 +98,7 @@ def patch_package(
     return Package(
         facts.package,
         str(facts.release),
-        "amd64",
+        platform.deb_arch,
         f"live patch for the kernel {facts.kernel_release}",
         f"Release {facts.release} for the running kernel {facts.kernel_release} ({facts.kernel_version}) with\n"
         f"build-id {facts.build_id}. It is loaded when it is\ninstalled and at every boot of that kernel.",
@@ -108,7 +119,7 @@ def patch_package(
 def tools_package(version: str, data: Mapping[str, bytes], *, debian: bool) -> Package:
     """The package of the script. `data` are the files of kgbuild/data/delivery; `debian`: units where Debian has them,
     and init scripts for machines without systemd."""
-    systemd = "lib/systemd/system" if debian else "usr/lib/systemd/system"
+    systemd = "usr/lib/systemd/system"
     scripts = {
         "etc/init.d/livepatch": (data["livepatch.init"], 0o755),
         "etc/init.d/livepatch-booted": (data["livepatch-booted.init"], 0o755),
@@ -116,7 +127,7 @@ def tools_package(version: str, data: Mapping[str, bytes], *, debian: bool) -> P
     return Package(
         TOOLS,
         version,
-        "all",
+        ALL,
         "load live patches made by kgbuild, and show and roll them back",
         "The program livepatch loads live patches for the kernel that runs, at boot too,\n"
         "shows what is patched, and takes patches back. It is a shell script.",
@@ -162,7 +173,7 @@ def meta_package(facts: PatchFacts) -> Package:
     return Package(
         f"livepatch-{flavour}",
         str(facts.release),
-        "all",
+        ALL,
         f"live patches for the newest {flavour} kernel",
         "This metapackage depends on the newest live patch of the newest kernel that has\n"
         'one. For the kernel that runs, install "livepatch-$(uname -r)".',
@@ -237,7 +248,6 @@ def rpm_spec(package: Package, epoch: int, maintainer: str) -> str:
     """A spec file that packs the files below %{livepatch_tree} as they are: nothing is stripped, compressed or looked
     into, because `strip -g` would make a live patch module useless."""
     requires = "".join(f"Requires: {one}\n" for one in package.requires)
-    arch = "noarch" if package.arch == "all" else "x86_64"
     scripts = f"\n%post\n{package.after}" if package.after else ""
     if package.before:
         body = "".join(f"    {line}\n" for line in package.before.splitlines())
@@ -263,7 +273,7 @@ Packager: {maintainer}
 License: {LICENCE}
 Group: System Environment/Kernel
 URL: https://www.kernel.org/doc/html/latest/livepatch/livepatch.html
-BuildArch: {arch}
+BuildArch: {package.rpm_arch}
 AutoReqProv: no
 {requires}
 %description

@@ -36,6 +36,7 @@ class PatchFacts:
     cves            in the order given
     patches         names of the patches
     functions       "object/function" of what it replaces
+    machine         e_machine of the module
     """
 
     name: str
@@ -48,6 +49,7 @@ class PatchFacts:
     patches: tuple[str, ...]
     functions: tuple[str, ...]
     replaces: bool
+    machine: int
 
     @property
     def flavour(self) -> str:
@@ -130,6 +132,7 @@ def read_facts(data: bytes, path: str, release: int, cves: Sequence[str] = ()) -
         tuple(plain_word(p) for p in patches),
         tuple(plain_word(f) for f in functions),
         replaces,
+        module.machine,
     )
 
 

@@ -34,6 +34,8 @@ def boot_sector() -> bytes:
 PLATFORM = Platform(
     source_arch="x86",
     names=frozenset({"x86_64", "x86", "amd64"}),
+    deb_arch="amd64",
+    rpm_arch="x86_64",
     triplet="x86_64-linux-gnu",
     image="bzImage",
     image_path="arch/x86/boot/bzImage",

@@ -106,12 +106,8 @@ def make_rpm(package: Package, epoch: int, maintainer: str) -> tuple[str, bytes]
         }
         words = [word for key, value in defines.items() for word in ("--define", f"{key} {value}")]
         env = {**child_environment(), "SOURCE_DATE_EPOCH": str(epoch), "HOME": str(top)}
-        run(["rpmbuild", "-bb", "--target", _rpm_arch(package), *words, spec], env=env, timeout=_SECONDS)
+        run(["rpmbuild", "-bb", "--target", package.rpm_arch, *words, spec], env=env, timeout=_SECONDS)
         made = sorted((top / "build").rglob("*.rpm"))
         if len(made) != 1:
             raise ToolError("made no package", place="rpmbuild")
         return made[0].name, made[0].read_bytes()
-
-
-def _rpm_arch(package: Package) -> str:
-    return "noarch" if package.arch == "all" else "x86_64"

@@ -377,7 +377,7 @@ def test_numbers_of_releases() -> None:
     ],
 )
 def test_flavours(kernel: str, flavour: str) -> None:
-    facts = PatchFacts("x", 1, kernel, "debian:x", "1", "ab", (), (), (), True)
+    facts = PatchFacts("x", 1, kernel, "debian:x", "1", "ab", (), (), (), True, 62)
     assert facts.flavour == flavour
 
 
@@ -385,7 +385,7 @@ def test_the_unit_is_before_all_that_the_network_needs(dist: Path, tmp_path: Pat
     """sysinit.target has no default dependencies: without Before= it would not wait, and services would start
     unpatched. The mark of a boot is removed only after the patch was loaded."""
     subprocess.run(["dpkg-deb", "-x", next(dist.glob("kgbuild-livepatch_*.deb")), tmp_path], check=True)
-    units = tmp_path / "lib/systemd/system"
+    units = tmp_path / "usr/lib/systemd/system"
     load, booted = ((units / f"livepatch{n}.service").read_text().splitlines() for n in ("", "-booted"))
     assert "Before=sysinit.target network-pre.target shutdown.target" in load and "WantedBy=sysinit.target" in load
     assert "After=multi-user.target livepatch.service" in booted
