@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +157,7 @@ def build(
       kgbuild build examples/proc-version/fix.patch --kernel debian:newest-6.1-cloud -o livepatch-proc-version.ko
     """
     from kgbuild.cli.build_lines import BuildLines
-    from kgbuild.cli.delivery.sign import open_signing, sign_built, write_statements
+    from kgbuild.cli.delivery.sign import about_signed, open_signing, sign_built, write_statements
     from kgbuild.cli.review.pages import write_page
     from kgbuild.pipeline.build import build as run_build
     from kgbuild.pipeline.fixes import check_cves, find_cves
@@ -199,35 +200,41 @@ def build(
     try:
         built = run_build(patches, kernel_name, named, chosen, trail)
     except KgbuildError as error:
-        report = trail.report()
-        write_page(html, report, common, status=error.exit_code, errors=error_rows(error))
-        common.deliver_data(Answer(lambda: report), status=error.exit_code, errors=error_rows(error))
+        failed = cache(trail.report)
+        write_page(html, failed, common, status=error.exit_code, errors=error_rows(error))
+        common.deliver_data(Answer(failed), status=error.exit_code, errors=error_rows(error))
         raise
-    report, module = trail.report(), built.assembled.module
+    assembled, module = built.assembled, built.assembled.module
     if signing is not None and not built.checked.findings:
-        module = sign_built(module, signing, report)
+        module = sign_built(module, signing)
+
+    @cache
+    def report() -> dict[str, Any]:
+        """What the run came to; a plain build shows a few lines of it, and reads no code for it."""
+        return about_signed(trail.report(), module)
+
     if not built.checked.findings:
         common.write(output, module)
         if proof is not None:
-            common.write(proof, json_text(report["proof"]).encode())
+            common.write(proof, json_text(assembled.proof).encode())
         if provenance is not None or sbom is not None:
             write_statements(common, built, patches, chosen, module, signing, provenance, sbom)
         if emit_module is not None:
             options.write_directory(emit_module, built.assembled.directory)
     findings = built.checked.findings
-    answer = Answer(lambda: report, drawing=lambda: draw_patch(graph_of_closure(built.closed.closure, trail.edits)))
+    answer = Answer(report, drawing=lambda: draw_patch(graph_of_closure(built.closed.closure, trail.edits)))
     write_page(html, report, common, status=1 if findings else 0, errors=rows_of(findings))
     common.deliver(answer, status=1 if findings else 0, errors=rows_of(findings))
     if findings:
         for finding in findings:
             click.echo(f"{finding.code}   {finding}", err=True)
         raise click.exceptions.Exit(1)
-    counts = Counter(f["object"] for f in report["module"]["functions"])
+    counts = Counter(redirect.object for redirect in built.closed.closure.redirects)
     seconds = sum(s.seconds for s in trail.stages)
     where = ", ".join(f"{n} function{'s' * (n != 1)} in {name}" for name, n in counts.items())
     out.line("wrote", f"{output}  {len(module) / 1024:.0f} KiB  {where}", seconds)
     if proof is not None:
-        out.line("proof", f"{proof}  {len(report['proof']['bound'])} symbols of the kernel, each with its evidence")
+        out.line("proof", f"{proof}  {len(report()['proof']['bound'])} symbols of the kernel, each with its evidence")
     if html is not None:
         out.line("page", str(html))
     if emit_module is not None:

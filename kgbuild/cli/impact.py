@@ -128,7 +128,7 @@ def impact(
     try:
         found = find_impact(patches, kernel_name, analysis_options(jobs, common, limits), trail)
     except KgbuildError as error:
-        write_page(html, impact_report(trail), common, status=error.exit_code, errors=error_rows(error))
+        write_page(html, lambda: impact_report(trail), common, status=error.exit_code, errors=error_rows(error))
         failed = Answer(lambda: impact_report(trail))
         common.deliver_data(failed, status=error.exit_code, errors=error_rows(error))
         raise
@@ -139,7 +139,7 @@ def impact(
         graph=lambda: graph_of_patch(graph_of_closure(closure, trail.edits)),
     )
     refusals = closure.refusals
-    write_page(html, found.to_json(), common, status=1 if refusals else 0, errors=rows_of(refusals))
+    write_page(html, found.to_json, common, status=1 if refusals else 0, errors=rows_of(refusals))
     common.deliver(answer, output, out=out, status=1 if refusals else 0, errors=rows_of(refusals))
     if not out.replaced:
         if accounting:
@@ -201,7 +201,7 @@ def _estimate(
     nothing = not result.touched and not result.refusals and not result.possible
     status = 1 if result.refusals else 4 if nothing else 0
     errors = nothing_to_patch("", "the patch changes no function") if nothing else rows_of(result.refusals)
-    write_page(html, found.to_json(), common, status=status, errors=errors)
+    write_page(html, found.to_json, common, status=status, errors=errors)
     common.deliver(answer, output, unless_quiet=True, status=status, errors=errors)
     if result.refusals:
         show_error(Refused(result.refusals))

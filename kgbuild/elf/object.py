@@ -290,13 +290,16 @@ class Object:
         it."""
         found = self._reloc_rows.get(index)
         if found is None:
-            rela = self.rela_of.get(index)
-            found = list(self.records.rela.iter_unpack(self.contents(rela))) if rela is not None else []
-            if self.records.symbol_first:
-                found = [(offset, kind, sym, addend) for offset, sym, kind, addend in found]
-            found.sort(key=itemgetter(0))
-            self._reloc_rows[index] = found
+            found = self._reloc_rows[index] = sorted(self.relocs_as_written(index), key=itemgetter(0))
         return found
+
+    def relocs_as_written(self, index: int) -> list[RelocRow]:
+        """Relocations of a section as (offset, type, symbol, addend), in file order."""
+        rela = self.rela_of.get(index)
+        rows = self.records.rela.iter_unpack(self.contents(rela)) if rela is not None else ()
+        if self.records.symbol_first:
+            return [(offset, kind, sym, addend) for offset, sym, kind, addend in rows]
+        return list(rows)
 
     @cached_property
     def _reloc_rows(self) -> dict[int, list[RelocRow]]:

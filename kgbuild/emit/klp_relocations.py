@@ -94,15 +94,8 @@ def _move_relocations(
     owners: dict[int, str],
     out: OutObject,
 ) -> None:
-    rows = module.relocs(index)
     late: dict[str, OutSection] = {}
-    for offset, kind, sym, addend in zip(
-        rows["offset"].tolist(),
-        rows["type"].tolist(),
-        rows["sym"].tolist(),
-        rows["addend"].tolist(),
-        strict=True,
-    ):
+    for offset, kind, sym, addend in module.relocs_as_written(index):
         if kind == 0:
             continue
         reloc = OutReloc(offset, kind, symbols[sym], addend)

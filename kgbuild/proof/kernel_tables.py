@@ -3,8 +3,17 @@
 
 from __future__ import annotations
 
+import sys
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
 from kgbuild.arch.base import Arch
 from kgbuild.objects.atoms import Ref
+
+_ADDRESS = (1 << 64) - 1
+# Signed number of so many bytes, as array calls it. An import of numpy takes longer than to read these tables.
+_FORMS = {array(form).itemsize: form for form in "bhiq"}
 
 
 class KernelTable:
@@ -13,27 +22,24 @@ class KernelTable:
     field of the object's own table."""
 
     def __init__(self, address: int, data: bytes, size: int, owner: int, ref: Ref, arch: Arch) -> None:
-        import numpy as np  # takes longer to import than comparing two objects does
-
         self.address, self.data = address, data
-        count = (len(data) + size - 1) // size
-        rows = np.frombuffer(data.ljust(count * size, b"\0"), "u1").reshape(count, size)
-        places = np.arange(count, dtype=np.int64) * size
-        field = np.ascontiguousarray(rows[:, owner : owner + ref.size])
-        howto, byte_order = arch.relocs[ref.type], arch.order
+        places = range(0, len(data), size)
+        howto = arch.relocs[ref.type]
         if howto.is_plain:
-            form = f"{'i' if howto.signed else 'u'}{ref.size}"
-            owners = field.view(np.dtype(form).newbyteorder(byte_order)).ravel().astype(np.int64).astype(np.uint64)
+            values = _column(data, size, owner, ref.size, arch, howto.signed)
             if howto.pc_relative:
-                owners = owners + places.astype(np.uint64) + np.uint64(address + owner)
+                base = address + owner
+                owners = [(value + base + place) & _ADDRESS for value, place in zip(values, places, strict=True)]
+            else:
+                owners = [value & _ADDRESS for value in values]
         else:
-            meant = [
-                howto.extract(bytes(f), address + owner + int(p), byte_order)
-                for f, p in zip(field, places, strict=True)
+            owners = [
+                howto.extract(field, address + owner + place, arch.order)
+                for field, place in zip(_fields(data, size, owner, ref.size), places, strict=True)
             ]
-            owners = np.array(meant, np.uint64)
-        by_owner = np.argsort(owners, kind="stable")
-        self.owners, self.places = owners[by_owner], places[by_owner]
+        # tables are mostly in order as they are, which sorting makes use of
+        rows = sorted(range(len(owners)), key=owners.__getitem__)
+        self.owners, self.places = [owners[row] for row in rows], [places[row] for row in rows]
 
     def between(self, start: int, end: int) -> list[int]:
         """Places in the table of the entries that belong to code in [start, end), by address."""
@@ -41,7 +47,21 @@ class KernelTable:
 
     def owned(self, start: int, end: int) -> list[tuple[int, int]]:
         """(address that an entry belongs to, its place in the table), for code in [start, end), by address."""
-        import numpy as np
+        first, last = bisect_left(self.owners, start), bisect_left(self.owners, end)
+        return list(zip(self.owners[first:last], self.places[first:last], strict=True))
 
-        first, last = np.searchsorted(self.owners, np.array([start, end], np.uint64))
-        return [(int(self.owners[i]), int(self.places[i])) for i in range(first, last)]
+
+def _fields(data: bytes, size: int, offset: int, width: int) -> Iterator[bytes]:
+    """The field of each entry; a last one that is cut off is filled with zeros."""
+    return (data[at + offset : at + offset + width].ljust(width, b"\0") for at in range(0, len(data), size))
+
+
+def _column(data: bytes, size: int, offset: int, width: int, arch: Arch, signed: bool) -> Sequence[int]:
+    """The numbers that the field of each entry is."""
+    if offset % width or size % width or len(data) % size:
+        return [int.from_bytes(field, arch.order, signed=signed) for field in _fields(data, size, offset, width)]
+    form = _FORMS[width] if signed else _FORMS[width].upper()
+    values = array(form, data)
+    if arch.order != sys.byteorder:
+        values.byteswap()
+    return values[offset // width :: size // width]

@@ -200,7 +200,10 @@ def _why_no_landing(name: str, export: bool, arch: Arch, facts: KernelFacts) -> 
         )
     plain = name if export or livepatch is None else livepatch.name
     if export:
-        symbols = [s for s in facts.image.named(plain) if not s.is_local]
+        # the loader binds an undefined symbol to an export alone, and leaves a weak one without at 0
+        row = facts.exports.get(plain)
+        ours = row is not None and row.in_vmlinux
+        symbols = [s for s in facts.image.named(plain) if ours and not s.is_local]
     else:
         located = locate_symbol(facts.image, plain, livepatch.sympos if livepatch is not None else 0)[0]
         symbols = [located] if located is not None else []

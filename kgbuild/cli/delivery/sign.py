@@ -38,15 +38,19 @@ def open_signing(key: str | None, certificate: Path | None) -> SigningKey | None
     return open_key(key, certificate)
 
 
-def sign_built(module: bytes, key: SigningKey, report: dict[str, Any]) -> bytes:
-    """A module that was just built, signed; the report is told of size and digest of what is written."""
+def sign_built(module: bytes, key: SigningKey) -> bytes:
+    """A module that was just built, signed."""
     from kgbuild.host.delivery.signing import sign_module
 
-    signed = sign_module(module, key)
+    return sign_module(module, key)
+
+
+def about_signed(report: dict[str, Any], module: bytes) -> dict[str, Any]:
+    """The report with size and digest of the module that is written, where it is another one than was built."""
     about = report.get("module")
     if isinstance(about, dict):
-        about.update({k: v for k, v in _measures(signed).items() if k in about})
-    return signed
+        about.update({k: v for k, v in _measures(module).items() if k in about})
+    return report
 
 
 def _measures(data: bytes) -> Mapping[str, Any]:

@@ -66,7 +66,7 @@ def audit(
         del unicode
         yield from render_audit(document, 100 if common.verbose else 10)
 
-    write_page(html, document, common, status=0, errors=[])
+    write_page(html, lambda: document, common, status=0, errors=[])
     rows = Answer(lambda: document, lines, rows=lambda: [("kernel", "part", "name", "value"), *csv_rows(document)])
     common.deliver(rows, unless_quiet=True)
     if html is not None:

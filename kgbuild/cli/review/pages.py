@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -29,11 +29,16 @@ def page_parts() -> dict[str, str]:
 
 
 def write_page(
-    path: Path | None, data: Mapping[str, Any], common: options.Common, *, status: int, errors: Sequence[ErrorRow]
+    path: Path | None,
+    data: Callable[[], Mapping[str, Any]],
+    common: options.Common,
+    *,
+    status: int,
+    errors: Sequence[ErrorRow],
 ) -> None:
-    """Write the page of a run where --html names a file. Raises ToolError."""
+    """Write the page of a run where --html names a file; `data` is asked for only then. Raises ToolError."""
     if path is not None:
-        common.write(path, make_page([with_outcome(data, status, errors)]).encode("utf-8", "backslashreplace"))
+        common.write(path, make_page([with_outcome(data(), status, errors)]).encode("utf-8", "backslashreplace"))
 
 
 def make_page(documents: Sequence[Mapping[str, Any]]) -> str:

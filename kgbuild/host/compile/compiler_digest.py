@@ -7,14 +7,10 @@ Two toolchains that differ in what no compile runs, other headers or an update o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-from elftools.common.exceptions import ELFError
-from elftools.elf.dynamic import DynamicSection
-from elftools.elf.elffile import ELFFile
 
 from kgbuild.arch import default_arch
 from kgbuild.host.compile.assembler import PERL
@@ -46,7 +42,7 @@ def compiler_digest(kernel: Kernel) -> str:
     try:
         states = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in programs]
         return _digest(root, tuple(programs), tuple(states))
-    except (OSError, ELFError):
+    except (OSError, ValueError):
         return ""
 
 
@@ -68,13 +64,19 @@ def _digest(root: Path, programs: Sequence[Path], states: Sequence[tuple[str, in
     return out.hexdigest()
 
 
-def _needed(path: Path) -> Iterator[str]:
-    with path.open("rb") as stream:
-        dynamic = ELFFile(stream).get_section_by_name(".dynamic")
-        tags: Any = dynamic.iter_tags() if isinstance(dynamic, DynamicSection) else ()
-        for tag in tags:
-            if tag.entry.d_tag == "DT_NEEDED":
-                yield str(tag.needed)
+def _needed(path: Path) -> list[str]:
+    """The libraries that a program or library loads. Raises ValueError for what is neither."""
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.dynamic import DynamicSection
+    from elftools.elf.elffile import ELFFile
+
+    try:
+        with path.open("rb") as stream:
+            dynamic = ELFFile(stream).get_section_by_name(".dynamic")
+            tags: Any = dynamic.iter_tags() if isinstance(dynamic, DynamicSection) else ()
+            return [str(tag.needed) for tag in tags if tag.entry.d_tag == "DT_NEEDED"]
+    except ELFError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _library(root: Path, user: Path, name: str) -> Path:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -175,6 +174,8 @@ def _read_package(dsc: Path) -> dict[str, bytes]:
         raise UserError(fact, place=dsc.name, remedy="give the .dsc of a source package of format 3.0 (quilt)")
     path = dsc.parent / archive[2]
     data = read_input(path, PATCH_BYTES, "put it beside the .dsc")
+    import tarfile  # few patches are read from a package
+
     if hashlib.sha256(data).hexdigest() != archive[0]:
         raise UserError(f"is not the file that {dsc.name} names", place=path.name, remedy="fetch both again")
     kind = packed_with(data) or ("bzip2" if data[:3] == b"BZh" else "")

@@ -175,6 +175,15 @@ def test_an_export_without_endbr64() -> None:
     ]
 
 
+def test_a_weak_reference_to_what_is_not_exported_is_no_pointer() -> None:
+    """The loader leaves it at 0, whatever vmlinux has of that name."""
+    small = SmallTracked()
+    small.pointer.name, small.pointer.shndx, small.pointer.bind = "plain", SHN.UNDEF, STB.WEAK
+    late = small.sections[".klp.rela.vmlinux..data.operations"]
+    small.sections[".data.operations"].relocs.append(late.relocs.pop())
+    assert "V32-endbr" not in {f.code for f in check_tracked(small)}
+
+
 def test_a_kernel_that_does_not_track_them_has_no_such_rule() -> None:
     small = SmallTracked()
     small.image = FakeImage()  # type: ignore[assignment]
