@@ -115,6 +115,10 @@ class ModuleImage(KernelImage):
         start = address - self._address_of[index]
         return self._contents[index][start : start + size] if start + size <= self.obj.sections[index].size else None
 
+    def _room(self, address: int) -> int:
+        index = self._section_of(address)
+        return self._address_of[index] + self.obj.sections[index].size - address if index is not None else 0
+
     def is_init(self, address: int) -> bool:
         return self.section_at(address).startswith(".init")
 

@@ -15,10 +15,12 @@ from functools import cached_property
 from kgbuild.arch import for_object
 from kgbuild.elf.consts import SHF, SHN, SHT, STB, STT
 from kgbuild.elf.notes import find_build_id
-from kgbuild.elf.object import Object, Symbol
+from kgbuild.elf.object import Object, Section, Symbol
 from kgbuild.kernel.kallsyms import KALLSYMS_TABLES, NOT_IN_KALLSYMS
 from kgbuild.kernel.module_loader import PER_CPU
 from kgbuild.objects.clone_names import clone_key
+
+_LONGEST_TEXT = 4096
 
 
 class KernelImage:
@@ -137,17 +139,30 @@ class KernelImage:
 
     def read(self, address: int, size: int) -> bytes | None:
         """`size` bytes at an address (zeros in .bss), or None where they do not lie in one section."""
-        starts, indices = self._places
-        place = bisect.bisect_right(starts, address) - 1
-        if place < 0:
-            return None
-        section = self.obj.sections[indices[place]]
-        if address + size > section.addr + section.size:
+        section = self._section_before(address)
+        if section is None or address + size > section.addr + section.size:
             return None
         if section.type == SHT.NOBITS:
             return bytes(size)
         start = section.offset + address - section.addr
         return bytes(self.obj.data[start : start + size])
+
+    def text(self, address: int) -> bytes | None:
+        """The string at an address with the zero that ends it; None where there is none within 4096 bytes."""
+        raw = self.read(address, min(max(self._room(address), 0), _LONGEST_TEXT)) or b""
+        end = raw.find(b"\0")
+        return raw[: end + 1] if end >= 0 else None
+
+    def _room(self, address: int) -> int:
+        """Bytes from an address to the end of its section."""
+        section = self._section_before(address)
+        return section.addr + section.size - address if section is not None else 0
+
+    def _section_before(self, address: int) -> Section | None:
+        """The section that begins last at or before an address."""
+        starts, indices = self._places
+        place = bisect.bisect_right(starts, address) - 1
+        return self.obj.sections[indices[place]] if place >= 0 else None
 
     @cached_property
     def _init_range(self) -> tuple[int, int] | None:

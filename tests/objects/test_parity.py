@@ -227,6 +227,36 @@ def test_differing_string() -> None:
     assert "another string" in result(ours, proof, "f").reason
 
 
+@pytest.mark.parametrize(
+    ("compiled", "kernel", "status"),
+    [
+        ("/here/drivers/a/x.c", "drivers/a/x.c", EXACT),
+        ("drivers/a/x.c", "/usr/src/module-1.0/x.c", EXACT),
+        ("./include/linux/x.h", "/usr/src/linux/include/linux/x.h", EXACT),
+        ("drivers/a/x.c", "drivers/a/y.c", DIFFERS),
+        ("drivers/a/x.c", "drivers/a/x.h", DIFFERS),
+        ("drivers/a/x.c", "drivers/a/xx.c", DIFFERS),
+        ("drivers/a/x.c", "x.c of something", DIFFERS),
+        ("a/message", "b/message", DIFFERS),
+    ],
+)
+def test_directories_of_a_sanitizers_file_names(compiled: str, kernel: str, status: str) -> None:
+    """A sanitizer prints the path at which the unit was compiled; a module is compiled wherever its source lies."""
+    own, theirs = (
+        f'#line 1 "{path}"\nint table[4]; int get(int x) {{ return table[x]; }}' for path in (compiled, kernel)
+    )
+    reports = unit("void __ubsan_handle_out_of_bounds(void *where, void *index) { }")
+    ours = view(unit(own, "-fsanitize=bounds", split=True))
+    proof = compute_parity(ours, link_kernel((reports, unit(theirs, "-fsanitize=bounds"))))
+    assert result(ours, proof, "get").status == status
+
+
+def test_directories_in_other_strings_count() -> None:
+    text = 'int get(int x) { return printk("a/x.c") + x; }'
+    ours, _, proof = prove(text, kernel=text.replace("a/x.c", "b/x.c"))
+    assert result(ours, proof, "get").status == DIFFERS
+
+
 def test_string_that_ends_another_in_the_kernel() -> None:
     text = 'int f(int x) { return printk("value %d\\n", x) + 1; }'
     ours, _, proof = prove(text, 'int g(int x) { return printk("another value %d\\n", x) + 1; }')
