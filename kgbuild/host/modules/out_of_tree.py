@@ -121,7 +121,7 @@ def _prepare(
         raise UserError("its makefile makes no module of C files", place=str(folder), remedy="give obj-m in it")
     _check_made(folder, modules, images, made)
     texts = {name: read_module_bytes(path) for name, path in modules.items()}
-    told = [_with_place(unit, _built_in(texts, unit) or str(folder.resolve())) for unit in found]
+    told = [_with_place(unit, _built_in(texts, unit, f"{folder.resolve()}/")) for unit in found]
     compile_commands.write_units(told, root / "units.sqlite")
     remove_tree(root / "modules")
     (root / "modules").mkdir()
@@ -198,15 +198,20 @@ def digest_tree(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _built_in(texts: Mapping[str, bytes], unit: UnitCommand) -> str:
-    """The directory in which a unit's module was built, from strings in the .ko that end in the unit's name; "" if
-    there is none or they disagree."""
-    found = set()
-    pattern = re.compile(rb"\0(/[^\0\n]*)/" + re.escape(unit.source.encode()) + rb"(?=\0)")
-    for name in unit.modname.split(":"):
-        found |= {m.group(1) for m in pattern.finditer(texts.get(name, b""))}
-    return found.pop().decode("utf-8", "surrogateescape") if len(found) == 1 else ""
+def _built_in(texts: Mapping[str, bytes], unit: UnitCommand, unknown: str) -> str:
+    """What __FILE__ has before the name of a unit: the directory in which its module was built, with a slash, as far as
+    strings in the .ko that end in the name say it; "" where they have the name alone, as kbuild compiles such modules
+    since 6.13 (scripts/Makefile.build, $(src)); `unknown` where there is no such string or they disagree."""
+    found, alone = set(), False
+    name = re.escape(unit.source.encode())
+    pattern, plain = re.compile(rb"\0(/[^\0\n]*/)" + name + rb"(?=\0)"), re.compile(rb"\x00" + name + rb"\x00")
+    for module in unit.modname.split(":"):
+        found |= {m.group(1) for m in pattern.finditer(texts.get(module, b""))}
+        alone = alone or plain.search(texts.get(module, b"")) is not None
+    if not found and alone:
+        return ""
+    return found.pop().decode("utf-8", "surrogateescape") if len(found) == 1 else unknown
 
 
 def _with_place(unit: UnitCommand, place: str) -> UnitCommand:
-    return replace(unit, argv=(*unit.argv, f"-fmacro-prefix-map={compile_commands.SOURCE}/={place}/"))
+    return replace(unit, argv=(*unit.argv, f"-fmacro-prefix-map={compile_commands.SOURCE}/={place}"))

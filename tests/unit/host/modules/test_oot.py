@@ -20,15 +20,20 @@ def unit(source: str, modname: str = "mine") -> UnitCommand:
 
 def test_the_place_of_a_build_is_read_from_the_module() -> None:
     data = b"\0text\0/var/lib/dkms/mine/1.0/build/sub/a.c\0more\0"
-    assert _built_in({"mine": data}, unit("sub/a.c")) == "/var/lib/dkms/mine/1.0/build"
-    assert _built_in({"other": data}, unit("sub/a.c")) == ""
-    assert _built_in({"mine": data}, unit("a.c")) == "/var/lib/dkms/mine/1.0/build/sub"
-    assert _built_in({"mine": data}, unit("b.c")) == ""
+    assert _built_in({"mine": data}, unit("sub/a.c"), "?") == "/var/lib/dkms/mine/1.0/build/"
+    assert _built_in({"other": data}, unit("sub/a.c"), "/src/") == "/src/"
+    assert _built_in({"mine": data}, unit("a.c"), "?") == "/var/lib/dkms/mine/1.0/build/sub/"
+    assert _built_in({"mine": data}, unit("b.c"), "/src/") == "/src/"
 
 
 def test_two_places_decide_nothing() -> None:
-    assert _built_in({"mine": b"\0/one/a.c\0/two/a.c\0"}, unit("a.c")) == ""
-    assert _built_in({"mine": b"\0/one/a.c\0/one/a.c\0"}, unit("a.c")) == "/one"
+    assert _built_in({"mine": b"\0/one/a.c\0/two/a.c\0"}, unit("a.c"), "/src/") == "/src/"
+    # since 6.13 kbuild goes to the directory of such a module and compiles there
+    assert _built_in({"mine": b"\0sub/a.c\0"}, unit("sub/a.c"), "?") == ""
+    assert _built_in({"mine": b"\00012/a.c\0"}, unit("12/a.c"), "?") == ""
+    assert _built_in({"mine": b"\0sub/a.c\0"}, unit("a.c"), "?") == "?"
+    assert _built_in({"mine": b"\0a.c\0/one/a.c\0"}, unit("a.c"), "?") == "/one/"
+    assert _built_in({"mine": b"\0/one/a.c\0/one/a.c\0"}, unit("a.c"), "?") == "/one/"
 
 
 def test_a_folder_needs_a_makefile(tmp_path: Path) -> None:
