@@ -234,6 +234,8 @@ def _claim_content(
         return NOISE, rule, False
     if difference.kind == kinds.CONTENT and facts.is_line(orig, patched):
         return NOISE, noise.LINE_DATA, False
+    if facts.is_left_over(orig, patched):
+        return NO_EFFECT, "what a sanitizer says of a check that is not in the code", False
     if is_anonymous(facts.patched, patched) or patched.kind == ANON:
         return _claim_constant(facts, patched)
     if (

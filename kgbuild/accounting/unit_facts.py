@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kgbuild.correlation import noise
 from kgbuild.diagnostics.refusals import Refusal
-from kgbuild.diff.changes import Changes
+from kgbuild.diff.changes import COMPILERS_OWN, Changes
 from kgbuild.diff.compare import Comparer
 from kgbuild.ledger.difference import Difference
 from kgbuild.ledger.pieces import SectionOffset
@@ -146,7 +146,12 @@ class UnitFacts:
         return {rule for name in patched.names for rule in self.rules.get(name.partition(".cold")[0], ())}
 
     def unfolded(self, patched: Atom) -> bool:
-        """Whether a function shared its place with others before and still has the same body."""
+        """Whether a function shared its place with others before and still has the same body. The padding before a
+        function is judged by it."""
+        if is_prefix(patched):
+            names = {n.partition("_pfx_")[2] for n in patched.names}
+            padded = [atom for name in names for atom in self.patched.by_name.get(name, ())]
+            return bool(padded) and all(self.unfolded(atom) for atom in padded if not is_prefix(atom))
         return (
             patched.kind == FUNCTION and patched.id in self.correlation.to_original and patched.id not in self.changed
         )
@@ -163,20 +168,27 @@ class UnitFacts:
             return False
         return orig_bytes[:8] == patched_bytes[:8] and orig_bytes[12:] == patched_bytes[12:]
 
+    def is_left_over(self, orig: Atom, patched: Atom) -> bool:
+        """Whether both are data that only the compiler has a name for, and nothing refers to either."""
+        for view, atom in ((self.orig, orig), (self.patched, patched)):
+            if atom.kind != ANON or COMPILERS_OWN not in view.section_name(atom):
+                return False
+        return not [*self.users(patched), *self.users(orig, self.orig)]
+
     def is_shown(self, user: Atom) -> bool:
         return is_stateless(self.patched, user) and self.patched.section_name(user) in DEBUG_SECTIONS
 
-    def users(self, patched: Atom) -> Iterable[Atom | None]:
-        """The atoms that refer to a datum of the patched object; None stands among them if a reference can't be
-        followed."""
-        for index in sorted(self.patched.sections_referring_to({patched.section}) | {patched.section}):
-            section = self.patched.obj.sections[index]
-            if self.patched.is_table(section):
+    def users(self, used: Atom, of: View | None = None) -> Iterable[Atom | None]:
+        """The atoms that refer to a datum of the patched object, or of the object `of`; None stands among them if a
+        reference can't be followed."""
+        view = of or self.patched
+        for index in sorted(view.sections_referring_to({used.section}) | {used.section}):
+            if view.is_table(view.obj.sections[index]):
                 continue
-            for atom_id in self.patched.in_section.get(index, ()):
+            for atom_id in view.in_section.get(index, ()):
                 try:
-                    if any(r.atom == patched.id for r in self.patched.refs(self.patched.atoms[atom_id])):
-                        yield self.patched.atoms[atom_id]
+                    if any(r.atom == used.id for r in view.refs(view.atoms[atom_id])):
+                        yield view.atoms[atom_id]
                 except Ambiguous:
                     yield None
 

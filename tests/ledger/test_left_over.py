@@ -45,8 +45,9 @@ def unit(first: int, lines: list[int], used: list[int]) -> str:
         (unit(7, [10, 20, 30], [10, 30]), unit(3, [20, 10, 30], [10, 30])),
         (unit(7, [10, 20, 30], [10, 30]), unit(7, [10, 30], [10, 30])),
         (unit(7, [10, 30], [10, 30]), unit(7, [10, 11, 12, 13, 30], [10, 30])),
+        (unit(7, [10, 20, 30], [10, 30]), unit(7, [10, 20, 30], [10, 30]).replace(".long 20, 5", ".long 20, 9")),
     ],
-    ids=["other numbers", "one more", "another order", "one fewer", "three more"],
+    ids=["other numbers", "one more", "another order", "one fewer", "three more", "another column"],
 )
 def test_numbers_and_what_nothing_reads(before: str, after: str) -> None:
     found = answer(before, after)
