@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from kgbuild.cli.ui import Output, show_accounting
+from kgbuild.closure.model import STATIC_CALL_KEY, STATIC_KEY
 from kgbuild.diagnostics.warnings import UNKNOWN
 from kgbuild.pipeline.stages.values import Accounted, Closed, KernelChosen, PatchesApplied, Proven, PutOnTop
 from kgbuild.progress import Task
@@ -99,6 +100,15 @@ def _state_line(row: Mapping[str, str]) -> str:
     return f"{row['variable']:<36} is the kernel's {row['original']}{where} ({how}{row['why']})"
 
 
+def _keys_line(rows: Sequence[Mapping[str, str]]) -> str:
+    """How many keys are read at run time, and which."""
+    names = {
+        kind: sorted({row["name"] for row in rows if row["kind"] == kind}) for kind in (STATIC_KEY, STATIC_CALL_KEY)
+    }
+    counts = " and ".join(f"{len(of)} {kind}{'s' * (len(of) != 1)}" for kind, of in names.items() if of)
+    return f"{counts} read at run time: {', '.join(name for of in names.values() for name in of)}"
+
+
 def _show_closure(out: Output, closed: Closed) -> None:
     told: dict[str, Any] = closure_report(closed.closure)
     late = "looked up" if closed.proven.backend in ("kallsyms", "kgraft") else "klp"
@@ -115,6 +125,10 @@ def _show_closure(out: Output, closed: Closed) -> None:
     names = {"export": "exports", "klp": f"{late} ({proven})", "copy": "carried data", "new": "new", "weak": "weak"}
     if counts:
         out.line("refs", ", ".join(f"{counts[k]} {names[k]}" for k in names if k in counts))
+    if closed.closure.read_keys:
+        out.line("keys", _keys_line(told["read_keys"]))
+        for row in told["read_keys"] if out.verbose else ():
+            out.line("", f"{row['function']:<36} {row['kind']} {row['name']}, {row['sites']} times")
     for row in told["state"]:
         out.line("state", _state_line(row))
     for text in told["warnings"]:
