@@ -50,12 +50,13 @@ sub branches {
     my ($asm) = @_;
     my $byte = qr/(?:0x[0-9a-f]+|\d+)/;
     my $site = qr/\.byte $byte(?:\s*,\s*$byte){4}|jmp (?<to>\S+)|\.byte 0xe9\n\s*\.long (?<to>\S+) - 2f\n\s*2:/;
-    my $note = qr/[ \t]*\d+:[^\n]*\n?\s*\.pushsection \.discard\.\S+[^\n]*\n(?:[^\n]*\n)??\s*\.long [^\n]*\n(?:[^\n]*\n)??\s*\.popsection[^\n]*\n/;
+    my $end = qr/[ \t]*[;\n]\s*/;
+    my $note = qr/\d+:\s*\.pushsection \.discard\.annotate_data,[^\n;]*$end\.long \d+b - \.(?:, |$end\.long )\d+$end\.popsection/;
     $asm =~ s{
         ^[ \t]* 1: \s* $site [ \t]* (?:\#[^\n]*)? \n
         \s* \.pushsection [ \t]+ __jump_table, [^\n]* \n
         \s* \.balign [ ] 8 [ \t]* \n
-        (?:$note)?
+        (?:\s* $note [ \t]* \n)?
         \s* \.long [ ] 1b [ ] - [ ] \. (?:,|[ \t]*\n\s*\.long) [ ] (?<label>[\w.\$]+) [ ] - [ ] \. [ \t]* \n
         \s* \.quad \s+ (?<key>(?<name>[\w.\$]+)(?:[+]\d+)*) [ ] [+] [ ] (?<bit>[0-3]) (?:[ ][+][ ]2)? [ ] - [ ] \. [ \t]* \n
         \s* \.popsection [^\n]* \n

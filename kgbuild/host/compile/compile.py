@@ -46,7 +46,7 @@ ADDED = ("-ffunction-sections", "-fdata-sections")
 # marks the cached object of a unit that was compiled by its own options alone
 PLAIN = "plain-1"
 # and of one whose static keys are read at run time
-_RUN_TIME = "run-time-2"
+_RUN_TIME = "run-time-3"
 # Variable locations at each instruction are not needed; they take a tenth of the time and a third of the object.
 DEBUG = ("-g", "-fno-var-tracking", "-fno-var-tracking-assignments")
 _BTF, _BTF_SINCE = "-gbtf", 12

@@ -119,6 +119,7 @@ class _RunTimeObjects:
         return tuple(
             account_run_time(static[number], self.units[number], self.names[number], atoms, closure, number)
             for number, atoms in self.atoms.items()
+            if all(key.unit != number for key in closure.late_keys)
         )
 
     def as_static(self, closure: Closure, static: Sequence[UnitResult]) -> Closure:
