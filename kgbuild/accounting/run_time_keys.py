@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from kgbuild.accounting.account import Accounting
 from kgbuild.accounting.claims import Claim
 from kgbuild.accounting.unit_facts import NO_EFFECT, REPLACED, UNACCOUNTED
+from kgbuild.arch.base import Arch
 from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.closure.run_time.keys import key_sites
 from kgbuild.kernel.section_readers import NEVER, reader_of
@@ -50,8 +51,8 @@ def account_run_time(
                 here.setdefault(_whole(name), claim)
                 if claim[0] == UNACCOUNTED:
                     here[_whole(name)] = claim
-    thunks = reading.changes.patched.arch.indirect_thunks
-    claims = tuple(Claim(d, *_claim(d, here, thunks), said=False) for d in ledger.differences)
+    arch = reading.changes.patched.arch
+    claims = tuple(Claim(d, *_claim(d, here, arch), said=False) for d in ledger.differences)
     return Accounting(static.changes.place, claims, static.target)
 
 
@@ -91,16 +92,17 @@ def _whole(name: str) -> str:
     return name.partition(".cold")[0]
 
 
-def _claim(
-    difference: Difference, functions: Mapping[str, tuple[str, str]], thunks: tuple[str, ...]
-) -> tuple[str, str]:
+def _claim(difference: Difference, functions: Mapping[str, tuple[str, str]], arch: Arch) -> tuple[str, str]:
     if difference.symbol and _whole(difference.symbol) in functions:
         return functions[_whole(difference.symbol)]
     if not difference.section and difference.orig_place is None and difference.patched_place is None:
         if difference.kind == kinds.WENT:
             return NO_EFFECT, "nothing refers to it where the key is read at run time"
-        if difference.kind == kinds.CAME and difference.symbol.startswith(thunks):
+        if difference.kind == kinds.CAME and difference.symbol.startswith(arch.indirect_thunks):
             return NO_EFFECT, "calls go through it where the key is read at run time"
+    moved = difference.section in arch.auxiliary and difference.kind in (kinds.CAME, kinds.WENT)
+    if difference.kind == kinds.TEXT or moved:
+        return NO_EFFECT, "read by what refers to it, which is compared by content"
     row = reader_of(difference.section) if difference.section else None
     if row is not None and row.when == NEVER:
         return NO_EFFECT, f"{row.what}: read by {row.who} alone"

@@ -220,6 +220,18 @@ def test_a_unit_that_reads_its_keys_is_closed() -> None:
     assert {patched.atoms[i].name for _, i in back.bound} >= {"quick", "slow", "plain"}
 
 
+def test_code_that_an_alternative_jumps_to_has_moved() -> None:
+    code = KEYS.replace(
+        "return source(x) + 1;", 'alternative("nop;nop;nop;nop;nop", "jmp 662b", 3); return source(x) + 1;'
+    )
+    static, module = unit_of(code)
+    names = frozenset({"quick", "slow"})
+    reading, atoms = with_object(static, view(reading_object(code, names)))
+    accounting = account_run_time(static, reading, names, atoms, close_unit(reading, module), 0)
+    assert any(c.difference.section == ".altinstr_replacement" for c in accounting.claims)
+    assert accounting.unaccounted == []
+
+
 def wrong(other: str, names: frozenset[str] = frozenset({"quick", "slow"})) -> Accounting:
     """The accounting where the object that reads keys is of another text."""
     static, module = unit_of(KEYS)
