@@ -9,13 +9,13 @@ there must be one reading of the key for each entry that is gone. Any other diff
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from kgbuild.accounting.account import Accounting
 from kgbuild.accounting.claims import Claim
 from kgbuild.accounting.unit_facts import NO_EFFECT, REPLACED, UNACCOUNTED
 from kgbuild.arch.base import Arch
-from kgbuild.closure.model import Closure, UnitResult
+from kgbuild.closure.model import STATIC_CALL, TRAMPOLINE, Closure, UnitResult
 from kgbuild.closure.run_time.keys import key_sites
 from kgbuild.kernel.section_readers import NEVER, reader_of
 from kgbuild.ledger import difference as kinds
@@ -68,13 +68,16 @@ def _claim_function(
     """What becomes of the differences of one function that has branches or calls of keys (`sites`: how many)."""
     read = reading.changes.patched
     try:
-        before = _readings(static.changes.patched, atom, sites)
-        after = _readings(read, read.atoms[other], sites)
+        before, after = _references(static.changes.patched, atom), _references(read, read.atoms[other])
     except Ambiguous as error:
         return UNACCOUNTED, ": ".join(error.args)
-    for name, count in sorted(sites.items()):
-        if after[name] - before[name] != count:
-            return UNACCOUNTED, f"{after[name] - before[name]} readings of {name} for {count} branches or calls"
+    for name in sorted({*before, *after, *sites}):
+        found = after[name] - before[name]
+        if name in sites and found != sites[name]:
+            return UNACCOUNTED, f"{found} readings of {name} for {sites[name]} branches or calls"
+        call = f"{STATIC_CALL}{name.removeprefix(TRAMPOLINE)}" if name.startswith(TRAMPOLINE) else ""
+        if name not in sites and found and found != -sites[call] and not _is_way(read, name):
+            return UNACCOUNTED, f"refers {found:+d} times to {name}"
     if key_sites(reading, read.atoms[other], frozenset(sites)):
         return UNACCOUNTED, "not all of its keys are read at run time"
     if member in closure.members:
@@ -82,9 +85,16 @@ def _claim_function(
     return NO_EFFECT, f"{_READS}, by a function that is not in the module"
 
 
-def _readings(view: View, atom: Atom, names: Collection[str]) -> Counter[str]:
-    """How often code refers to each of some variables."""
-    return Counter(name for ref in view.refs(atom) if (name := view.atoms[ref.atom].name) in names)
+def _references(view: View, atom: Atom) -> Counter[str]:
+    """How often a function refers to what has a name, but for itself and its cold half."""
+    own = {_whole(name) for name in atom.names}
+    names = (view.atoms[ref.atom].name for ref in view.refs(atom))
+    return Counter(name for name in names if name and _whole(name) not in own)
+
+
+def _is_way(view: View, name: str) -> bool:
+    """Whether indirect calls and returns go through a function, of which code that reads keys has more."""
+    return name.startswith(view.arch.indirect_thunks) or name == view.arch.return_thunk
 
 
 def _whole(name: str) -> str:

@@ -95,6 +95,8 @@ TRACEPOINT, PR_DEBUG = "tracepoint", "pr_debug"
 STATIC_KEY, STATIC_CALL_KEY = "static key", "static call"
 # what the symbol of a static call's key begins with
 STATIC_CALL = "__SCK__"
+# and that of its trampoline, which may be exported without the key
+TRAMPOLINE = "__SCT__"
 
 
 @dataclass(frozen=True, order=True)

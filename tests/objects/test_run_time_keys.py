@@ -247,6 +247,8 @@ def wrong(other: str, names: frozenset[str] = frozenset({"quick", "slow"})) -> A
         # one reading too few, or too many
         (KEYS.replace(" || static_branch(&slow[1], 0)", ""), {"quick", "slow"}),
         (KEYS.replace("source(x) + 1", "source(x) + 1 + quick.enabled"), {"quick", "slow"}),
+        # something else is called
+        (KEYS.replace("return source(x) + 1;", "sink(NULL); return 1;"), {"quick", "slow"}),
         # a key that is not read
         (KEYS, {"slow"}),
         (KEYS.replace("slow[2], other", "slow[3], other"), {"quick", "slow"}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from kgbuild.closure.binding import KLP, PLAIN, THIS_MODULE, NotBound
 from kgbuild.closure.builder import ClosureBuilder
-from kgbuild.closure.model import PR_DEBUG, STATIC_CALL, TRACEPOINT, DroppedKey, LateKey
+from kgbuild.closure.model import PR_DEBUG, STATIC_CALL, TRACEPOINT, TRAMPOLINE, DroppedKey, LateKey
 from kgbuild.closure.passes.bindings import (
     bind_data,
     bind_external,
@@ -26,8 +26,6 @@ CALL_SITES = ".call_sites"
 INERT_KEYS = ("__tracepoint_", "__SCK__tp_func_")
 # Code in which nothing may be instrumented: a key of a module is not read there.
 NO_READS = (".noinstr", ".entry")
-# the trampoline of a static call, where the key itself is not exported
-TRAMPOLINE = "__SCT__"
 
 
 def follow_members(builder: ClosureBuilder) -> None:
