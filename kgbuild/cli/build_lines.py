@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from kgbuild.cli.ui import Output, show_accounting
-from kgbuild.closure.model import STATIC_CALL_KEY, STATIC_KEY
 from kgbuild.diagnostics.warnings import UNKNOWN
 from kgbuild.pipeline.stages.values import Accounted, Closed, KernelChosen, PatchesApplied, Proven, PutOnTop
 from kgbuild.progress import Task
 from kgbuild.report.build import closure_report, on_top_report, padded_functions, parity_counts
+from kgbuild.report.formats.annotations import read_keys_of
 
 
 class BuildLines:
@@ -100,15 +100,6 @@ def _state_line(row: Mapping[str, str]) -> str:
     return f"{row['variable']:<36} is the kernel's {row['original']}{where} ({how}{row['why']})"
 
 
-def _keys_line(rows: Sequence[Mapping[str, str]]) -> str:
-    """How many keys are read at run time, and which."""
-    names = {
-        kind: sorted({row["name"] for row in rows if row["kind"] == kind}) for kind in (STATIC_KEY, STATIC_CALL_KEY)
-    }
-    counts = " and ".join(f"{len(of)} {kind}{'s' * (len(of) != 1)}" for kind, of in names.items() if of)
-    return f"{counts} read at run time: {', '.join(name for of in names.values() for name in of)}"
-
-
 def _show_closure(out: Output, closed: Closed) -> None:
     told: dict[str, Any] = closure_report(closed.closure)
     late = "looked up" if closed.proven.backend in ("kallsyms", "kgraft") else "klp"
@@ -126,7 +117,8 @@ def _show_closure(out: Output, closed: Closed) -> None:
     if counts:
         out.line("refs", ", ".join(f"{counts[k]} {names[k]}" for k in names if k in counts))
     if closed.closure.read_keys:
-        out.line("keys", _keys_line(told["read_keys"]))
+        count, names = read_keys_of(told)
+        out.line("keys", f"{count}: {', '.join(names)}")
         for row in told["read_keys"] if out.verbose else ():
             out.line("", f"{row['function']:<36} {row['kind']} {row['name']}, {row['sites']} times")
     for row in told["state"]:
