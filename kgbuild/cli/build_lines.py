@@ -117,8 +117,8 @@ def _show_closure(out: Output, closed: Closed) -> None:
     if counts:
         out.line("refs", ", ".join(f"{counts[k]} {names[k]}" for k in names if k in counts))
     if closed.closure.read_keys:
-        count, names = read_keys_of(told)
-        out.line("keys", f"{count}: {', '.join(names)}")
+        count, read = read_keys_of(told)
+        out.line("keys", f"{count}: {', '.join(read)}")
         for row in told["read_keys"] if out.verbose else ():
             out.line("", f"{row['function']:<36} {row['kind']} {row['name']}, {row['sites']} times")
     for row in told["state"]:

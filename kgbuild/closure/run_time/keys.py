@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from kgbuild.closure.model import STATIC_CALL, STATIC_CALL_KEY, STATIC_KEY, Closure, LateKey, ReadKey, UnitResult
-from kgbuild.objects.atoms import Atom
+from kgbuild.objects.atoms import Ambiguous, Atom
 from kgbuild.objects.special_entries import SpecialEntry
 
 
@@ -30,9 +30,14 @@ def static_calls(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def key_sites(unit: UnitResult, atom: Atom, names: frozenset[str]) -> list[tuple[SpecialEntry, str]]:
-    """The entries of a function of a unit's patched object that belong to one of some keys, with the key's symbol."""
-    out = []
-    for entry in unit.changes.patched_entries.of(atom.id):
+    """The entries of a function of a unit's patched object that belong to one of some keys, with the key's symbol; none
+    where its entries can't be followed, which is refused where it matters."""
+    out: list[tuple[SpecialEntry, str]] = []
+    try:
+        entries = unit.changes.patched_entries.of(atom.id)
+    except Ambiguous:
+        return out
+    for entry in entries:
         for ref in entry.refs:
             key = unit.changes.patched.atoms[ref.atom]
             if ref.offset == entry.spec.key.get(entry.size) and key.name in names:
