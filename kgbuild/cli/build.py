@@ -91,6 +91,7 @@ def _default_module(values: Mapping[str, Any]) -> Path:
     metavar="NAME",
     help="Accept a unit or function without proof; recorded.",
 )
+@options.dynamic_keys_option
 @options.all_reasons_option
 @options.against_option
 @click.option(
@@ -132,6 +133,7 @@ def build(
     allow_compiler: bool,
     allow_unproven: tuple[str, ...],
     allow_type: tuple[str, ...],
+    no_dynamic_keys: bool,
     all_reasons: bool,
     against: tuple[Path, ...],
     provenance: Path | None,
@@ -190,6 +192,7 @@ def build(
         fixes=check_cves(cves),
         release=release or 0,
         all_reasons=all_reasons,
+        dynamic_keys=not no_dynamic_keys,
     )
     default = _default_module({"patches": patches})
     patches = options.patches_of(patches, git)

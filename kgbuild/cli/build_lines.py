@@ -13,6 +13,7 @@ from kgbuild.diagnostics.warnings import UNKNOWN
 from kgbuild.pipeline.stages.values import Accounted, Closed, KernelChosen, PatchesApplied, Proven, PutOnTop
 from kgbuild.progress import Task
 from kgbuild.report.build import closure_report, on_top_report, padded_functions, parity_counts
+from kgbuild.report.formats.annotations import read_keys_of
 
 
 class BuildLines:
@@ -115,6 +116,11 @@ def _show_closure(out: Output, closed: Closed) -> None:
     names = {"export": "exports", "klp": f"{late} ({proven})", "copy": "carried data", "new": "new", "weak": "weak"}
     if counts:
         out.line("refs", ", ".join(f"{counts[k]} {names[k]}" for k in names if k in counts))
+    if closed.closure.read_keys:
+        count, read = read_keys_of(told)
+        out.line("keys", f"{count}: {', '.join(read)}")
+        for row in told["read_keys"] if out.verbose else ():
+            out.line("", f"{row['function']:<36} {row['kind']} {row['name']}, {row['sites']} times")
     for row in told["state"]:
         out.line("state", _state_line(row))
     for text in told["warnings"]:

@@ -191,6 +191,11 @@ all_reasons_option = click.option(
     is_flag=True,
     help="Where the first units show that the patch is refused, go on with all others, and list every reason.",
 )
+dynamic_keys_option = click.option(
+    "--no-dynamic-keys",
+    is_flag=True,
+    help="Refuse patched code that needs a static key or static call of its module, instead of reading it at run time.",
+)
 jobs_option = click.option(
     "--jobs", "-j", type=click.IntRange(1), default=lambda: os.cpu_count() or 1, help="Programs run at a time [CPUs]."
 )

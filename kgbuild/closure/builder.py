@@ -20,6 +20,7 @@ from kgbuild.closure.model import (
     Closure,
     DroppedEntry,
     DroppedKey,
+    LateKey,
     Literal,
     Member,
     MemberKey,
@@ -72,6 +73,7 @@ class ClosureBuilder:
     defined: dict[MemberKey, MemberKey] = field(default_factory=dict)
     dropped: set[DroppedEntry] = field(default_factory=set)
     dropped_keys: set[DroppedKey] = field(default_factory=set)
+    late_keys: set[LateKey] = field(default_factory=set)
     needs: dict[str, list[str]] = field(default_factory=dict)
     constants: dict[str, Bound] = field(default_factory=dict)
     thunks: dict[str, Bound] = field(default_factory=dict)
@@ -108,6 +110,7 @@ class ClosureBuilder:
             MappingProxyType(dict(self.thunks)),
             MappingProxyType(dict(self.state)),
             MappingProxyType(dict(self.literals)),
+            frozenset(self.late_keys),
         )
 
     # -- what rules read ---------------------------------------------------------------------------------------------

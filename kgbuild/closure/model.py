@@ -92,6 +92,11 @@ class StateLine(NamedTuple):
 
 
 TRACEPOINT, PR_DEBUG = "tracepoint", "pr_debug"
+STATIC_KEY, STATIC_CALL_KEY = "static key", "static call"
+# what the symbol of a static call's key begins with
+STATIC_CALL = "__SCK__"
+# and that of its trampoline, which may be exported without the key
+TRAMPOLINE = "__SCT__"
 
 
 @dataclass(frozen=True, order=True)
@@ -128,6 +133,39 @@ class DroppedKey:
             else "nothing replaces it"
         )
         return f"{place}: the key of pr_debug of {whose} is dropped in patched code; {instead}"
+
+
+class LateKey(NamedTuple):
+    """A static key, or the key of a static call, of a target module that a member depends on: it can't be set up when
+    the patch module loads, but it can be read at run time. `unit` is the unit's number, `name` the key's symbol."""
+
+    unit: int
+    name: str
+
+    @property
+    def call(self) -> str:
+        """The name of the static call; "" for a static key."""
+        return self.name.removeprefix(STATIC_CALL) if self.name.startswith(STATIC_CALL) else ""
+
+
+@dataclass(frozen=True, order=True)
+class ReadKey:
+    """A static key of a target module that a function of the patch reads at run time.
+
+    unit      the unit's source
+    function  that reads it
+    object    the module that the unit is part of
+    kind      STATIC_KEY, or STATIC_CALL_KEY
+    name      of the key's symbol, or of the static call
+    sites     places in the function
+    """
+
+    unit: str
+    function: str
+    object: str
+    kind: str
+    name: str
+    sites: int
 
 
 class Contents(Protocol):
@@ -184,6 +222,8 @@ class Closure:
     namespaces    namespaces of the exports that are bound to
     dropped       special-section entries left out on purpose: unit, section, index
     dropped_keys  switches that have no effect because of that, or because the module has its own
+    late_keys     keys of target modules that members depend on, and that could be read at run time instead
+    read_keys     keys of target modules that members read at run time
     needs         units that must be compiled first because functions of theirs come along, each with the reasons
     constants     variables whose value the kernel writes into code when it boots, and what they are bound to
     thunks        functions of the kernel, by symbol, pointers to which must lead to a thunk in the module
@@ -208,6 +248,8 @@ class Closure:
     thunks: Mapping[str, Bound] = field(default_factory=nothing)
     state: Mapping[MemberKey, StateLine] = field(default_factory=nothing)
     literals: Mapping[tuple[int, int, int], Literal] = field(default_factory=nothing)
+    late_keys: frozenset[LateKey] = frozenset()
+    read_keys: frozenset[ReadKey] = frozenset()
 
     @property
     def targets(self) -> list[str]:

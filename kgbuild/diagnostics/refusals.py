@@ -293,8 +293,10 @@ _TABLE = [
     ),
     Rule(
         "K17-module-key",
-        "Static keys and static calls of a target module can't be used in patched code: they are applied when the "
-        "patch module loads, and the target may come later.",
+        "Static keys and static calls of a target module can't be set up in patched code: that is done when the patch "
+        "module loads, and the target may come later. kgbuild reads them at run time instead, but not in noinstr code, "
+        "where the key itself is out of reach, where an asm statement uses one in a form that is not known, or with "
+        "--no-dynamic-keys.",
         "read the key with static_key_enabled() instead",
     ),
     Rule(

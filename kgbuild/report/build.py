@@ -147,6 +147,7 @@ def closure_report(closure: Closure) -> dict[str, Any]:
         "warnings": list(closure.warnings),
         "dropped_keys": [asdict(key) for key in sorted(closure.dropped_keys)],
         "state": [_state(line) for line in sorted(closure.state.values())],
+        **({"read_keys": [asdict(key) for key in sorted(closure.read_keys)]} if closure.read_keys else {}),
         **author_report(closure),
     }
 

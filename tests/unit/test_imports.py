@@ -346,6 +346,7 @@ def test_kernel_cases_have_their_patches() -> None:
         "modules",
         "warnings",
         "dropped",
+        "read",
     }
     used = set()
     for case in cases:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from kgbuild.closure.binding import KLP, PLAIN, THIS_MODULE, NotBound
 from kgbuild.closure.builder import ClosureBuilder
-from kgbuild.closure.model import PR_DEBUG, TRACEPOINT, DroppedKey
+from kgbuild.closure.model import PR_DEBUG, STATIC_CALL, TRACEPOINT, TRAMPOLINE, DroppedKey, LateKey
 from kgbuild.closure.passes.bindings import (
     bind_data,
     bind_external,
@@ -24,7 +24,8 @@ from kgbuild.objects.symbol_kinds import PARAMETERS
 CALL_SITES = ".call_sites"
 # Keys that only switch tracing on.
 INERT_KEYS = ("__tracepoint_", "__SCK__tp_func_")
-STATIC_CALL = "__SCK__"
+# Code in which nothing may be instrumented: a key of a module is not read there.
+NO_READS = (".noinstr", ".entry")
 
 
 def follow_members(builder: ClosureBuilder) -> None:
@@ -114,6 +115,8 @@ def check_late_entry(builder: ClosureBuilder, number: int, atom: Atom, entry: Sp
             call = key.name.removeprefix(STATIC_CALL)
             remedy = f"call the pointer that static_call_query({call}) gives" if call != key.name else ""
             builder.refuse("K17-module-key", number, atom.name, fact, entry.section, remedy)
+            if key.name and not key.name.startswith(TRAMPOLINE) and not view.section_name(atom).startswith(NO_READS):
+                builder.late_keys.add(LateKey(number, key.name))
 
 
 def resolve(builder: ClosureBuilder, number: int, source: Atom, ref: Ref) -> None:

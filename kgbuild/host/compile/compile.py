@@ -22,7 +22,7 @@ from pathlib import Path
 from kgbuild.debuginfo.compile_flags import find_optimized, optimize_macros
 from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.errors import ToolError
-from kgbuild.host.compile.assembler import make_assembler, restore_types
+from kgbuild.host.compile.assembler import RunTimeKeys, make_assembler, restore_types
 from kgbuild.host.compile.build_path import overlap, path_when_built, shows_path
 from kgbuild.host.compile.make_rules import read_dependencies
 from kgbuild.host.compile.overlay import Overlay
@@ -45,6 +45,8 @@ _NAMED = 6
 ADDED = ("-ffunction-sections", "-fdata-sections")
 # marks the cached object of a unit that was compiled by its own options alone
 PLAIN = "plain-1"
+# and of one whose static keys are read at run time
+_RUN_TIME = "run-time-3"
 # Variable locations at each instruction are not needed; they take a tenth of the time and a third of the object.
 DEBUG = ("-g", "-fno-var-tracking", "-fno-var-tracking-assignments")
 _BTF, _BTF_SINCE = "-gbtf", 12
@@ -87,14 +89,8 @@ def compile_units(
     ToolError if the original does not compile.
     """
     identity = identity_of(kernel)
-    changed = hashlib.sha256(
-        json.dumps(
-            ["effects-1", author_digest(), *([p, hashlib.sha256(t).hexdigest()] for p, t in sorted(files.items()))]
-        ).encode()
-    )
-
     refusals: list[Refusal] = []
-    sides = ("", changed.hexdigest()) if files else ("",)
+    sides = ("", _side_of(files)) if files else ("",)
     wanted = [(u, side) for u in units for side in sides]
     found: dict[tuple[str, str], CompiledSide] = {}
     for unit, side in wanted:
@@ -192,6 +188,57 @@ def compile_plain(
     return [found[unit] for unit in units]
 
 
+def compile_run_time(
+    kernel: Kernel,
+    units: Mapping[UnitCommand, RunTimeKeys],
+    files: Mapping[str, bytes],
+    cache: Cache,
+    progress: Progress,
+    jobs: int = 2,
+    real: Iterable[str] = (),
+) -> dict[UnitCommand, bytes]:
+    """The object of each unit with `files` as its text (without files, of its original), in which the named static keys
+    are read at run time. What the compiler makes is the same as in `compile_units`; only the assembler's input is not.
+    Raises Refused (P10-compile) where that can't be assembled."""
+    identity, side = identity_of(kernel), _side_of(files) if files else ""
+    keys = {u: result_key(identity, u, json.dumps([_RUN_TIME, side, *read.as_data()])) for u, read in units.items()}
+    found = {unit: result.data for unit, key in keys.items() if (result := unpack(cache.get(key))) is not None}
+    missing = [unit for unit in keys if unit not in found]
+    refusals: list[Refusal] = []
+    if missing:
+        with cache.scratch("compile") as scratch:
+            overlay = Overlay(kernel, files, scratch, real) if files else None
+            built_at = _built_at(kernel, missing, cache, bool(files))
+
+            def one(item: tuple[int, UnitCommand]) -> None:
+                number, unit = item
+                out = scratch / f"{number}.o"
+                assembler = _assembler(kernel, scratch / str(number), units[unit], unit.argv)
+                place = built_at if shows_path(unit) else None
+                _, problems, _ = _compile(kernel, unit, out, overlay, assembler, place, None)
+                refusals.extend(problems)
+                if not problems:
+                    found[unit] = out.read_bytes()
+                    cache.put(keys[unit], CompiledSide(found[unit], "", ()).packed)
+                task.advance()
+
+            names = "  ".join(u.source for u in missing) if len(missing) <= _NAMED else f"{len(missing)} units"
+            with (
+                progress.step(f"compile {names} with static keys read at run time", len(missing), "objects") as task,
+                ThreadPoolExecutor(max(jobs, 1)) as pool,
+            ):
+                list(pool.map(one, enumerate(missing)))
+    if refusals:
+        raise Refused(refusals)
+    return found
+
+
+def _side_of(files: Mapping[str, bytes]) -> str:
+    """The digest of patched texts, for the cache key of what is compiled with them."""
+    texts = ([path, hashlib.sha256(text).hexdigest()] for path, text in sorted(files.items()))
+    return hashlib.sha256(json.dumps(["effects-1", author_digest(), *texts]).encode()).hexdigest()
+
+
 def _built_at(kernel: Kernel, units: Iterable[UnitCommand], cache: Cache, patched: bool) -> Path | None:
     """The path at which the kernel was built, where the object of one of the units names it and it has to be shown to
     the compiler there; None where that is not so. Raises ToolError where a patched unit can't be shown there."""
@@ -209,12 +256,15 @@ def _built_at(kernel: Kernel, units: Iterable[UnitCommand], cache: Cache, patche
     return None  # it has the right names as it is
 
 
-def _assembler(kernel: Kernel, scratch: Path) -> list[str]:
-    """The option for an assembler that keeps names; none for clang, which has its own assembler."""
+def _assembler(
+    kernel: Kernel, scratch: Path, read: RunTimeKeys | None = None, options: Sequence[str] = ()
+) -> list[str]:
+    """The option for an assembler that keeps names, and makes code read keys at run time (`make_assembler`); none for
+    clang, which has its own assembler."""
     if "clang" in kernel.compiler:
         return []
     real = tools_of(kernel).run([kernel.cc, "-print-prog-name=as"]).stdout.strip()
-    return make_assembler(scratch / "bin", real)
+    return make_assembler(scratch / "bin", real, read, options)
 
 
 def _read_result(out: Path, kernel: Kernel, tree: Path) -> CompiledSide:

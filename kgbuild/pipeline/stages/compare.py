@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from kgbuild.accounting.account import UnitLedger, account_all, no_effects, with_places
+from kgbuild.accounting.account import Accounting, UnitLedger, account_all, no_effects, with_places
 from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.diagnostics.refusals import RULES, Refusal, Refused
 from kgbuild.diagnostics.unused_options import NO_INIT_CODE, unused_option
@@ -153,14 +153,19 @@ def unchanged(proven: ProvenUnit) -> UnitResult:
 
 
 def account(
-    prepared: Prepared, compared: Compared, units: Sequence[UnitResult], closure: Closure | None, run: Run
+    prepared: Prepared,
+    compared: Compared,
+    units: Sequence[UnitResult],
+    closure: Closure | None,
+    run: Run,
+    more: Sequence[Accounting] = (),
 ) -> Accounted:
-    """Account for each difference. Unclaimed differences are refused: raised at once if there is no closure, else added
-    to the closure's refusals."""
+    """Account for each difference; `more` is accounted for already. Unclaimed differences are refused: raised at once
+    if there is no closure, else added to the closure's refusals."""
     with run.stage("account"):
         originals = {u.changes.place: u.changes.orig.obj for u in units}
         files = [file for patch in prepared.applied.patches.patches for file in patch.files]
-        accountings = account_all(compared.ledgers, units, closure)
+        accountings = (*account_all(compared.ledgers, units, closure), *more)
         found = Accounted(with_places(accountings, files, prepared.applied.patches.applied.keys(), originals))
     refusals = [r for a in found.accountings for r in a.refusals]
     run.observer.reached(found)

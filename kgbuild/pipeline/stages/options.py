@@ -25,6 +25,7 @@ class Options:
     `share`: take objects that were compiled for another kernel from the same text. `fixes`: what the module says that
     it fixes, as CVE numbers; `release`: its number in a row of releases, 0 for none.
     `all_reasons`: go on with all units where the first ones show that the patch is refused.
+    `dynamic_keys`: patched code reads static keys of its module at run time where they can't be set up.
     """
 
     allow_compiler: bool = False
@@ -50,6 +51,7 @@ class Options:
     fixes: tuple[str, ...] = ()
     release: int = 0
     all_reasons: bool = False
+    dynamic_keys: bool = True
     share: bool = False
 
     @property
@@ -69,6 +71,7 @@ class Options:
             "oot_modules": [path.name for path in self.oot_modules],
             "toolchain": "host" if self.tools.host or not self.tools.sandbox else "exact",
             "sandbox": self.tools.sandbox,
+            **({} if self.dynamic_keys else {"dynamic_keys": False}),
             **({"fixes": list(self.fixes)} if self.fixes else {}),
             **({"release": self.release} if self.release else {}),
         }

@@ -40,6 +40,16 @@ class Annotation:
         return f"{place}{self.fact}{also}{remedy}"
 
 
+def read_keys_of(document: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """How many static keys and static calls patched code reads at run time, in words, and their names; "" for none."""
+    names: dict[str, set[str]] = {}
+    for row in document.get("read_keys") or ():
+        names.setdefault(row["kind"], set()).add(row["name"])
+    counts = [f"{len(of)} {kind}{'s' * (len(of) != 1)}" for kind, of in sorted(names.items(), reverse=True)]
+    listed = [name for _, of in sorted(names.items(), reverse=True) for name in sorted(of)]
+    return (f"{' and '.join(counts)} read at run time" if counts else ""), listed
+
+
 def annotations_of(document: Mapping[str, Any]) -> list[Annotation]:
     """Everything a document has, errors first."""
     out = []

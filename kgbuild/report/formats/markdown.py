@@ -15,6 +15,7 @@ from kgbuild.report.formats.annotations import (
     functions_of,
     kernel_name,
     outcome_of,
+    read_keys_of,
 )
 from kgbuild.report.formats.answer import Answer, Format
 from kgbuild.shown_text import printable
@@ -105,6 +106,10 @@ def _functions(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {code_of(name)} | {_ROLES[role]} | {text_of(reason)} |"
     if len(rows) > _FUNCTIONS:
         yield f"| and {len(rows) - _FUNCTIONS} more | | |"
+    count, names = read_keys_of(document)
+    if count:
+        more = f" and {len(names) - _FUNCTIONS} more" if len(names) > _FUNCTIONS else ""
+        yield from ("", f"{count}: {', '.join(map(code_of, names[:_FUNCTIONS]))}{more}")
 
 
 def _hunks(document: Mapping[str, Any]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from kgbuild.report.formats.annotations import (
     functions_of,
     kernel_name,
     outcome_of,
+    read_keys_of,
 )
 from kgbuild.report.page.layout import Picture, lay_out
 
@@ -168,6 +169,9 @@ def _facts(document: Row) -> Iterable[tuple[str, str]]:
         yield "module", f"{module['name']}{size}"
     if document.get("backend"):
         yield "back end", str(document["backend"])
+    count, names = read_keys_of(document)
+    if count:
+        yield "keys", f"{count}: {', '.join(names)}"
     tool = document.get("tool")
     if isinstance(tool, Mapping):
         yield "made by", f"{tool['name']} {tool['version']}"

@@ -133,6 +133,7 @@ def check_report(built: Built, schema: dict[str, Any], *, ended: bool = True) ->
             " ".join(str(k[f]) for f in ("object", "function", "kind", "name", "own")) for k in report["dropped_keys"]
         ]
         assert keys == case.list("dropped")
+    assert sorted({key["name"] for key in report.get("read_keys", ())}) == case.list("read")
     obj = read(built.module.read_bytes())
     assert not ended or [s.name for s in obj.sections if s.executable][-1] == END_SECTION
     patched = {f["object"] for f in report["module"]["functions"]}

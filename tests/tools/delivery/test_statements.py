@@ -21,6 +21,7 @@ from kgbuild.delivery.signature import split_signature
 from kgbuild.errors import UserError
 from kgbuild.host.delivery.signing import open_key, sign_module
 from kgbuild.pipeline.delivery import provenance
+from kgbuild.pipeline.stages.options import Options
 from tests.support.keys import make_keys
 from tests.support.live_kernel import module_bytes
 
@@ -181,3 +182,26 @@ def test_a_signature_of_another_statement(built: Path, keys: Path) -> None:
         (built / "p.json").write_text(json.dumps({**envelope, **change}))
         refused = reproduce(built, "--certificate", keys / "key.crt")
         assert isinstance(refused.exception, UserError), change
+
+
+@pytest.mark.parametrize(("told", "dynamic"), [(b"", True), (b'"dynamic_keys":false,', False)])
+def test_it_is_built_with_the_same_way_of_reading_keys(
+    built: Path, told: bytes, dynamic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module says of --no-dynamic-keys only where it was given; older ones say nothing of it."""
+    envelope = json.loads((built / "p.json").read_bytes())
+    statement = base64.b64decode(envelope["payload"])
+    assert statement.count(b'"ignore_init"') == 1
+    changed = statement.replace(b'"ignore_init"', told + b'"ignore_init"')
+    (built / "p.json").write_text(json.dumps({**envelope, "payload": base64.b64encode(changed).decode()}))
+    asked: list[bool] = []
+    build = provenance.build
+
+    def ask(paths: Any, kernel: Any, output: Any, options: Options, *more: Any) -> object:
+        asked.append(options.dynamic_keys)
+        return build(paths, kernel, output, options, *more)
+
+    monkeypatch.setattr(provenance, "build", ask)
+    assert reproduce(built).exit_code == 0
+    assert asked == [dynamic]
+    assert Options(dynamic_keys=dynamic).for_bytes.get("dynamic_keys", True) is dynamic

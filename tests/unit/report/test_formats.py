@@ -177,3 +177,14 @@ def test_a_flowchart_is_read_by_mermaid() -> None:
 
 def _pairs(vertices: Any) -> list[tuple[str, Any]]:
     return list(vertices.items()) if isinstance(vertices, dict) else [(pair[0], pair[1]) for pair in vertices]
+
+
+def test_keys_read_at_run_time_are_told() -> None:
+    row = {"unit": "a.c", "function": "f", "object": "m", "kind": "static key", "name": "on", "sites": 2}
+    rows = [row, row | {"function": "g"}, row | {"kind": "static call", "name": "pick"}]
+    document = report("pulled") | {"read_keys": rows}
+    check_document(json.dumps(document))
+    assert (
+        "1 static key and 1 static call read at run time: `on`, `pick`" in rendered(document, "markdown").splitlines()
+    )
+    assert "read at run time" not in rendered(report("pulled"), "markdown")
