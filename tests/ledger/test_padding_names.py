@@ -36,4 +36,4 @@ USERS = "long first(long); long second(long);\nlong uses(long x) { return first(
 def test_padding_goes_with_its_function(before: str, after: str) -> None:
     found = answer(USERS + before, USERS + after)
     assert outcome(found) == CHANGED
-    assert [c.name for c in found.changed] == ["second"]
+    assert {"first", "second"} & {c.name for c in found.changed} == {"second"}
