@@ -14,7 +14,7 @@ from kgbuild.host.compile.apply_patches import NamedPatch, PatchInput, PatchSet,
 from kgbuild.host.kernels.unit_listing import read_units
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.patches.patch_sources import read_patch_source, unpack_patch
-from kgbuild.host.system.temporary import temporary_directory
+from kgbuild.host.system.locks import temporary_directory
 from kgbuild.model import Kernel
 from kgbuild.pipeline.build import analyse
 from kgbuild.pipeline.stages.events import Observer

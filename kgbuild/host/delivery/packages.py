@@ -13,8 +13,8 @@ from pathlib import Path
 from kgbuild.delivery.package_texts import COPYRIGHT, Package, deb_changelog, deb_control, deb_scripts, rpm_spec
 from kgbuild.errors import ToolError
 from kgbuild.host.system.children import child_environment
+from kgbuild.host.system.locks import temporary_directory
 from kgbuild.host.system.run import run
-from kgbuild.host.system.temporary import temporary_directory
 
 # Where nothing says when: a date that lies before every package, so that no machine finds it in its future.
 DEFAULT_EPOCH = 1577836800  # 2020-01-01

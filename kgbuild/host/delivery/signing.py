@@ -15,8 +15,8 @@ from pathlib import Path
 from kgbuild.delivery.signature import ModuleSignature, append_signature, read_signer, split_signature
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.system.children import child_environment
+from kgbuild.host.system.locks import temporary_directory
 from kgbuild.host.system.run import Completed, run
-from kgbuild.host.system.temporary import temporary_directory
 
 PIN = "KGBUILD_SIGN_PIN"
 _PASSED_ON = ("SOFTHSM2_CONF", "PKCS11_MODULE_PATH", "OPENSSL_CONF", "OPENSSL_ENGINES")

@@ -23,10 +23,10 @@ from kgbuild.host.kernels import compile_commands
 from kgbuild.host.kernels import generated_sources as generated
 from kgbuild.host.kernels.build_tools import HOST_TOOLS, BuildTools, tools_of
 from kgbuild.host.system.children import PREPARE_LIMITS, child_environment
+from kgbuild.host.system.locks import temporary_directory
 from kgbuild.host.system.required_packages import PACKAGE_OF, install_command, remedy_for
 from kgbuild.host.system.run import Completed
 from kgbuild.host.system.sealed import read_sealed, write_sealed, written_aside
-from kgbuild.host.system.temporary import temporary_directory
 from kgbuild.model import Kernel, UnitCommand
 from kgbuild.progress import Progress
 

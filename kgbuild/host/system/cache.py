@@ -31,11 +31,10 @@ from typing import Any
 import platformdirs
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.system.locks import Lock, take
+from kgbuild.host.system.locks import Lock, sweep_temporary, take
 from kgbuild.host.system.ownership import check_ownership, is_own
 from kgbuild.host.system.run import DISK_FULL
 from kgbuild.host.system.sealed import name_place, read_sealed, sweep_parts, write_atomic, write_sealed
-from kgbuild.host.system.temporary import sweep_temporary
 from kgbuild.host.system.tree_manifest import remove_manifest
 from kgbuild.model import Kernel, KernelId
 from kgbuild.progress import Progress

@@ -26,7 +26,7 @@ from kgbuild.delivery.signature import split_signature
 from kgbuild.errors import UserError
 from kgbuild.host.delivery.signing import SigningKey, is_blob_signed_by, sign_blob
 from kgbuild.host.system.input_files import read_input, read_packed
-from kgbuild.host.system.temporary import temporary_directory
+from kgbuild.host.system.locks import temporary_directory
 from kgbuild.limits import MODULE_BYTES
 from kgbuild.model import Kernel, ToolChoice
 from kgbuild.pipeline.build import Built, build

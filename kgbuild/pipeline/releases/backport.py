@@ -15,10 +15,10 @@ from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.patches.git_patches import GitTree
 from kgbuild.host.releases.directory import Directory, Fix, check_inside
 from kgbuild.host.releases.kernel_source import KernelSource
+from kgbuild.host.system.locks import temporary_directory
 from kgbuild.host.system.output_files import write_file
 from kgbuild.host.system.run import run
 from kgbuild.host.system.sealed import digest_of
-from kgbuild.host.system.temporary import temporary_directory
 from kgbuild.model import Kernel
 from kgbuild.patch.apply import apply_file
 from kgbuild.patch.tree_paths import FileKind, choose_path, classify, find_strip

@@ -23,7 +23,7 @@ from kgbuild.host.compile.apply_patches import NamedPatch
 from kgbuild.host.kernels.acquire import ensure_kernel, find_kernel
 from kgbuild.host.releases.directory import Directory
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.system.temporary import temporary_directory
+from kgbuild.host.system.locks import temporary_directory
 from kgbuild.model import Kernel
 from kgbuild.pipeline.build import build as build_module
 from kgbuild.pipeline.impact import find_impact

@@ -211,7 +211,6 @@ OWN_FILES = {
     "host/modules/running.py",
     "host/system/cache.py",
     "host/system/input_files.py",
-    "host/system/temporary.py",
     "host/toolchains",
     "host/vm",
     "pipeline/estimate.py",

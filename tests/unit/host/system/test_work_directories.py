@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kgbuild.host.system.cache import Cache
-from kgbuild.host.system.temporary import sweep_temporary, temporary_directory
+from kgbuild.host.system.locks import sweep_temporary, temporary_directory
 
 
 @pytest.fixture(autouse=True)
