@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from kgbuild.host.compile.apply_patches import NamedPatch, PatchInput, PatchSet,
 from kgbuild.host.kernels.unit_listing import read_units
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.patches.patch_sources import read_patch_source, unpack_patch
+from kgbuild.host.system.locks import temporary_directory
 from kgbuild.model import Kernel
 from kgbuild.pipeline.build import analyse
 from kgbuild.pipeline.stages.events import Observer
@@ -82,7 +82,7 @@ def remedy(
     diff = render_diff({s.path: s.orig for s in sources}, made.texts)
     mails = [mail for patch in patches for text in _texts_of(patch) for mail in mail_texts(text)]
     text = written_mail(mails, _preamble(patches, codes, made.notes)) + diff.encode("latin-1")
-    with tempfile.TemporaryDirectory(prefix="kgbuild-") as folder:
+    with temporary_directory("remedy") as folder:
         written = Path(folder) / "remedy.patch"
         written.write_bytes(text)
         remaining = _refusals([written], kernel, options, Trail())

@@ -17,9 +17,12 @@ from typing import Any
 
 import pytest
 
+from kgbuild.delivery.signature import split_signature
 from kgbuild.host.vm.patch_notes import note_in
 from kgbuild.model import Kernel
+from tests.support.booting.cases import kgbuild
 from tests.support.documents import check_document
+from tests.support.keys import make_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "releases"
@@ -112,3 +115,43 @@ def test_vex_of_a_release(walked: Path) -> None:
     told = json.loads((walked / "release-3" / "vex.openvex.json").read_text())
     assert told["timestamp"] == "2026-01-07T12:00:00Z"
     assert {s["vulnerability"]["name"] for s in told["statements"]} == {f"CVE-2026-1000{n}" for n in (1, 2, 3)}
+
+
+def test_a_release_is_signed_and_packed_in_one_go(walked: Path, kernel: Kernel, tmp_path: Path) -> None:
+    """Release 3 again, in a copy, by a directory that has a key and wants packages: nothing is built again."""
+    root = tmp_path / "fixes"
+    shutil.copytree(walked, root)
+    first = root / "fixes" / "CVE-2026-10001" / "fix.toml"
+    first.write_text(first.read_text().removesuffix("# changed\n"))  # the end of the walk
+    unsigned = manifest(root, 3)
+    shutil.rmtree(root / "release-3")
+    make_keys(tmp_path, "key")
+    with (root / "kgbuild.toml").open("a") as stream:
+        stream.write('\n[sign]\nkey = "../key.pem"\ncertificate = "../key.crt"\n\n[package]\ndeb = true\n')
+    ran = kgbuild("release", "3", "-C", root)
+    assert ran.status == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
+    told = manifest(root, 3)
+    for row, before in zip(told["kernels"], unsigned["kernels"], strict=True):
+        folder = root / "release-3" / row["folder"]
+        module = folder / "livepatch-3.ko"
+        assert split_signature(module.read_bytes())[0] == (walked / "release-3" / before["module"]["path"]).read_bytes()
+        words = ("--proof", folder / "proof.json", "--certificate", tmp_path / "key.crt")
+        checked = kgbuild("verify", module, "--kernel", row["kernel"], *words)
+        assert checked.status == 0, checked.stdout + checked.stderr
+        (package,) = (root / "dist").glob(f"livepatch-{row['folder']}_3_*.deb")
+        assert _of_dpkg("-f", package, "Package", "Version").split() == [
+            "Package:",
+            f"livepatch-{row['folder']}",
+            "Version:",
+            "3",
+        ]
+        unpacked = tmp_path / row["folder"]
+        _of_dpkg("-x", package, unpacked)
+        assert [path.read_bytes() for path in unpacked.rglob("livepatch_3.ko")] == [module.read_bytes()]
+    # those that no kernel has: the script, and the newest of a flavour
+    assert len(list((root / "dist").glob("*.deb"))) == len(told["kernels"]) + 2
+    assert kernel.id.name in {row["kernel"] for row in told["kernels"]}
+
+
+def _of_dpkg(*words: str | Path) -> str:
+    return subprocess.run(["dpkg-deb", *words], check=True, capture_output=True, text=True, timeout=60).stdout

@@ -18,7 +18,7 @@ from kgbuild.errors import ToolError, UserError
 from kgbuild.host.archives.archive import Archive, GoneError, PackageVersion
 from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
-from kgbuild.host.system.run import run, tied
+from kgbuild.host.system.run import DISK_FULL, disk_full, run, tied
 from kgbuild.progress import Progress
 
 UPDATE_REMEDY = "apt-get update"
@@ -198,6 +198,8 @@ class Apt:
         remedy = "check the network, then run the command again"
         if any(word in stderr for word in _STALE) or "Unable to locate" in stderr:
             remedy = f"{UPDATE_REMEDY} (the package lists are older than the archive)"
+        if disk_full(stderr):
+            remedy = DISK_FULL
         raise ToolError(fact, place="apt-get download", remedy=remedy)
 
     def _file_of(self, package: PackageVersion, directory: Path) -> Path:

@@ -8,12 +8,15 @@ bar.
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -22,7 +25,7 @@ from kgbuild.host.archives.archive import Archive
 from kgbuild.host.archives.recipe import Part
 from kgbuild.host.system.children import child_environment
 from kgbuild.host.system.required_packages import remedy_for
-from kgbuild.host.system.run import tied
+from kgbuild.host.system.run import DISK_FULL, disk_full, tied
 
 _CHUNK = 1 << 20
 # a program like the others, so that it reads and writes beside them
@@ -35,6 +38,12 @@ _DECOMPRESS = {
 }
 
 Advance = Callable[[float], None]
+
+# tar ends with the same status where a file that was asked for is not in the archive and where the disk is full: only
+# its words tell.
+_NOT_THERE = re.compile(r"tar: .*: Not found in archive|tar: Exiting with failure status due to previous errors")
+_WROTE_PART = re.compile(r"tar: .*: Wrote only \d+ of \d+ bytes$")  # as the first word of a full disk
+_SAID = 20_000  # bytes kept of what a program says
 
 
 def unpack_part(
@@ -77,10 +86,21 @@ def _extract_members(
     early = ["--occurrence=1"] if stop_early else []
     commands = [
         opened,
-        ["tar", "-x", "--no-same-owner", *early, "-C", str(directory), "--", *members],
+        ["tar", "-x", "--warning=none", "--no-same-owner", *early, "-C", str(directory), "--", *members],
     ]
-    # tar's status is 2 where one of several alternatives is not there: what is missing is found by looking.
-    _pipeline(commands, pumped_at=1, advance=advance, tolerated={0: None if stop_early else (0,), 1: (0, 2)})
+    # of several alternatives not every one is there: what is missing is found by looking
+    tolerated = {1: _says_not_there, **({0: _anything} if stop_early else {})}
+    _pipeline(commands, pumped_at=1, advance=advance, tolerated=tolerated)
+
+
+def _says_not_there(said: Sequence[str]) -> bool:
+    return bool(said) and all(_NOT_THERE.fullmatch(line) for line in said)
+
+
+def _anything(said: Sequence[str]) -> bool:
+    """For a program whose reader stops early, which ends it: whether it wrote enough is known from the reader."""
+    del said
+    return True
 
 
 def _extract_tarball(opened: Sequence[str], package: Path, member: str, directory: Path, advance: Advance) -> None:
@@ -95,7 +115,7 @@ def _extract_tarball(opened: Sequence[str], package: Path, member: str, director
         list(decompress),
         ["tar", "-x", "--no-same-owner", "--strip-components=1", "-C", str(directory)],
     ]
-    _pipeline(commands, pumped_at=2, advance=advance, tolerated={0: None})
+    _pipeline(commands, pumped_at=2, advance=advance, tolerated={0: _anything})
 
 
 def _pipeline(
@@ -103,58 +123,77 @@ def _pipeline(
     *,
     pumped_at: int,
     advance: Advance,
-    tolerated: Mapping[int, tuple[int, ...] | None],
+    tolerated: Mapping[int, Callable[[Sequence[str]], bool]],
 ) -> None:
     """Run commands, each reading what the one before writes; bytes into command `pumped_at` are counted.
 
-    `tolerated` gives the statuses that are no failure by index of the command (None: any, for a command whose
-    reader stops early); 0 where it says nothing.
+    `tolerated` has, by index of a command, what tells from the lines that it said whether its failure is none. Raises
+    ToolError for every other failure.
     """
     processes: list[subprocess.Popen[bytes]] = []
-    with ExitStack() as stack:
-        errors = [stack.enter_context(tempfile.TemporaryFile()) for _ in commands]
-        try:
-            upstream: IO[bytes] | None = None
-            source: IO[bytes] | None = None
-            for index, argv in enumerate(commands):
-                last = index == len(commands) - 1
-                process = _start(
-                    argv,
-                    stdin=subprocess.PIPE if index == pumped_at else upstream or subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL if last else subprocess.PIPE,
-                    stderr=errors[index],
-                )
-                processes.append(process)
-                if index == pumped_at:
-                    source = upstream
-                elif upstream is not None:
-                    upstream.close()
-                upstream = process.stdout
-            target = processes[pumped_at].stdin
-            assert source is not None and target is not None
-            _pump(source, target, advance)
-            for process in processes:
-                process.wait()
-        finally:
-            for process in processes:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                process.wait()
-        for index, process in enumerate(processes):
-            accepted = tolerated.get(index, (0,))
-            if accepted is not None and process.returncode not in accepted:
-                errors[index].seek(0)
-                text = errors[index].read().decode(errors="replace").strip().splitlines()
-                raise ToolError(
-                    "; ".join(text[-2:]) or f"ended with status {process.returncode}",
-                    place=" ".join(commands[index][:2]),
-                    remedy="run the command again; if it fails again, check the disk",
-                )
-
-
-def _start(argv: Sequence[str], *, stdin: int | IO[bytes], stdout: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    said: list[_Said] = []
     try:
-        return subprocess.Popen(tied(argv), stdin=stdin, stdout=stdout, stderr=stderr, env=child_environment())
+        upstream: IO[bytes] | None = None
+        source: IO[bytes] | None = None
+        for index, argv in enumerate(commands):
+            last = index == len(commands) - 1
+            process = _start(
+                argv,
+                stdin=subprocess.PIPE if index == pumped_at else upstream or subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL if last else subprocess.PIPE,
+            )
+            processes.append(process)
+            said.append(_Said(process))
+            if index == pumped_at:
+                source = upstream
+            elif upstream is not None:
+                upstream.close()
+            upstream = process.stdout
+        target = processes[pumped_at].stdin
+        assert source is not None and target is not None
+        _pump(source, target, advance)
+        for process in processes:
+            process.wait()
+    finally:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                process.kill()
+            process.wait()
+    for index, process in enumerate(processes):
+        lines = said[index].lines()
+        if process.returncode and not (index in tolerated and tolerated[index](lines)):
+            full = any(disk_full(line) or _WROTE_PART.match(line) for line in lines)
+            raise ToolError(
+                "; ".join(lines[-2:]) or f"ended with status {process.returncode}",
+                place=" ".join(commands[index][:2]),
+                remedy=DISK_FULL if full else "run the command again; if it fails again, check the disk",
+            )
+
+
+class _Said:
+    """What a program says on standard error, read beside it: on a full disk, a file would not hold it."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr is not None
+        self._stream = process.stderr
+        self._data = b""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with self._stream as stream:
+            while piece := os.read(stream.fileno(), _SAID):
+                self._data = (self._data + piece)[:_SAID]
+
+    def lines(self) -> list[str]:
+        """The lines of the beginning of it, once the program has ended."""
+        self._reader.join()
+        return self._data.decode(errors="replace").strip().splitlines()
+
+
+def _start(argv: Sequence[str], *, stdin: int | IO[bytes], stdout: int) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(tied(argv), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=child_environment())
     except FileNotFoundError as error:
         raise ToolError("not found on this machine", place=argv[0], remedy=remedy_for(argv[0])) from error
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from kgbuild.delivery.package_texts import COPYRIGHT, Package, deb_changelog, deb_control, deb_scripts, rpm_spec
 from kgbuild.errors import ToolError
 from kgbuild.host.system.children import child_environment
+from kgbuild.host.system.locks import temporary_directory
 from kgbuild.host.system.run import run
 
 # Where nothing says when: a date that lies before every package, so that no machine finds it in its future.
@@ -79,7 +79,7 @@ def make_deb(package: Package, epoch: int, maintainer: str) -> tuple[str, bytes]
     if package.kept:
         control["conffiles"] = ("".join(f"/{path}\n" for path in package.kept).encode(), 0o644)
     name = f"{package.name}_{package.version}_{package.arch}.deb"
-    with tempfile.TemporaryDirectory(prefix="kgbuild-deb-") as work:
+    with temporary_directory("deb") as work:
         root, made = Path(work) / "root", Path(work) / "made.deb"
         root.mkdir()
         _write_tree(root, {**files, **{f"DEBIAN/{n}": v for n, v in control.items()}}, epoch)
@@ -90,7 +90,7 @@ def make_deb(package: Package, epoch: int, maintainer: str) -> tuple[str, bytes]
 
 def make_rpm(package: Package, epoch: int, maintainer: str) -> tuple[str, bytes]:
     """The .rpm of a package, as its file's name and bytes. Raises ToolError where rpmbuild is missing or fails."""
-    with tempfile.TemporaryDirectory(prefix="kgbuild-rpm-") as work:
+    with temporary_directory("rpm") as work:
         top = Path(work)
         tree, spec = top / "tree", top / "package.spec"
         tree.mkdir()

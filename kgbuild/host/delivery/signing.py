@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from kgbuild.delivery.signature import ModuleSignature, append_signature, read_signer, split_signature
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.system.children import child_environment
+from kgbuild.host.system.locks import temporary_directory
 from kgbuild.host.system.run import Completed, run
 
 PIN = "KGBUILD_SIGN_PIN"
@@ -72,7 +72,7 @@ def sign_module(module: bytes, key: SigningKey) -> bytes:
 def sign_blob(data: bytes, key: SigningKey) -> bytes:
     """A plain signature over some bytes, as DSSE has it: by the key alone, with its digest."""
     words = ["dgst", f"-{key.digest}", *(("-engine", "pkcs11", "-keyform", "engine") if key.in_token else ())]
-    with tempfile.TemporaryDirectory(prefix="kgbuild-sign-") as work:
+    with temporary_directory("sign") as work:
         path, made = Path(work, "data"), Path(work, "signature")
         path.write_bytes(data)
         _openssl([*words, "-sign", key.key, "-passin", "stdin", "-out", str(made), str(path)], key)
@@ -82,7 +82,7 @@ def sign_blob(data: bytes, key: SigningKey) -> bytes:
 def _pkcs7(data: bytes, key: SigningKey) -> bytes:
     """The bytes that scripts/sign-file makes with the same key."""
     engine = ("-engine", "pkcs11", "-keyform", "engine") if key.in_token else ()
-    with tempfile.TemporaryDirectory(prefix="kgbuild-sign-") as work:
+    with temporary_directory("sign") as work:
         path, made = Path(work, "data"), Path(work, "signature")
         path.write_bytes(data)
         words = ["cms", *_SIGN, *engine, "-md", key.digest, "-signer", str(key.certificate), "-inkey", key.key]
@@ -121,7 +121,7 @@ def _environment() -> dict[str, str]:
 
 
 def _verify(data: bytes, pkcs7: bytes, certificate: Path) -> Completed:
-    with tempfile.TemporaryDirectory(prefix="kgbuild-sign-") as work:
+    with temporary_directory("sign") as work:
         content, message = Path(work, "data"), Path(work, "signature")
         content.write_bytes(data)
         message.write_bytes(pkcs7)
@@ -136,7 +136,7 @@ def read_signature(module: bytes) -> ModuleSignature | None:
     _, message = split_signature(module)
     if message is None:
         return None
-    with tempfile.TemporaryDirectory(prefix="kgbuild-sign-") as work:
+    with temporary_directory("sign") as work:
         path = Path(work, "signature")
         path.write_bytes(message)
         words: list[str | Path] = ["cms", "-cmsout", "-print", "-noout", "-inform", "DER", "-in", path]
@@ -170,7 +170,7 @@ def is_blob_signed_by(data: bytes, signature: bytes, certificate: Path) -> bool:
         raise UserError(
             "is no certificate in PEM", place=f"--certificate {certificate}", remedy="openssl x509 -in FILE"
         )
-    with tempfile.TemporaryDirectory(prefix="kgbuild-sign-") as work:
+    with temporary_directory("sign") as work:
         content, made, key = Path(work, "data"), Path(work, "signature"), Path(work, "public.pem")
         content.write_bytes(data)
         made.write_bytes(signature)

@@ -41,8 +41,8 @@ def build_index(kernel: Kernel, path: Path, progress: Progress, reason: str = ""
     """Write the index of a kernel to `path`, where it appears by one rename. The caller holds a lock.
 
     `reason` is shown: why an existing index is made again. The index of an out-of-tree source (`Kernel.outside`)
-    contains only its modules: nothing else calls their functions unless they are exported. Raises ToolError if the disk
-    or a file fails.
+    contains only its modules: nothing else calls their functions unless they are exported. Raises OSError if the disk
+    is full, ToolError if another file fails.
     """
     modules = ModuleImages(kernel).paths
     title = f"index {kernel.id.release} ({len(modules)} modules){': ' + reason if reason else ''}"

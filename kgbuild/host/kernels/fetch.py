@@ -21,7 +21,7 @@ from kgbuild.host.archives.unpack import unpack_part
 from kgbuild.host.kernels import kbuild
 from kgbuild.host.kernels.build_id import read_image_build_id, read_vmlinux_build_id
 from kgbuild.host.kernels.build_tools import BuildTools, host_tools
-from kgbuild.host.kernels.integrity import seal_kernel
+from kgbuild.host.kernels.integrity import find_damage, seal_kernel
 from kgbuild.host.kernels.toolchain import find_toolchain
 from kgbuild.host.kernels.vmlinux import read_platform
 from kgbuild.host.system.cache import Cache, remove_tree
@@ -83,8 +83,8 @@ def fetch(
         check_sandbox()
     with cache.workdir(plan.name.replace(":", "_").replace("=", "_"), progress) as work:
         # Another run may have finished it while this one waited for the lock.
-        kernel = None if again else find_release(cache, plan.recipe.distro, plan.release, plan.version)
-        if kernel is not None:
+        kernel = find_release(cache, plan.recipe.distro, plan.release, plan.version)
+        if kernel is not None and not (again and find_damage(kernel, cache)):
             return kernel
         source = cache.source_dir(_source_name(plan))
         with cache.lock(f"source-{source.name}", progress):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +23,7 @@ from kgbuild.host.kernels import compile_commands
 from kgbuild.host.kernels import generated_sources as generated
 from kgbuild.host.kernels.build_tools import HOST_TOOLS, BuildTools, tools_of
 from kgbuild.host.system.children import PREPARE_LIMITS, child_environment
+from kgbuild.host.system.locks import temporary_directory
 from kgbuild.host.system.required_packages import PACKAGE_OF, install_command, remedy_for
 from kgbuild.host.system.run import Completed
 from kgbuild.host.system.sealed import read_sealed, write_sealed, written_aside
@@ -354,8 +354,7 @@ def capture_environment(
     """
     # until 5.15 the Makefile leaves out objtool where it can't build it; here it comes with the kernel
     variables = (*variables, "has_libelf=1")
-    with tempfile.TemporaryDirectory(prefix="kgbuild-env-") as name:
-        directory = Path(name)
+    with temporary_directory("env") as directory:
         rule = f"{_TARGET}: ; @env -0 > {directory}/$$MAKELEVEL"
         argv = [
             *("make", "-s", "-C", str(source), f"O={build}", f"--eval={rule}", f"--eval={_EXPORTED}", _TARGET),
@@ -392,14 +391,14 @@ def print_commands(
         return
     exact = [folder for folder in sorted(folders) if not folder.endswith("/**")]
     below = [folder.removesuffix("/**") for folder in sorted(folders) if folder.endswith("/**")]
-    with tempfile.TemporaryDirectory(prefix="kgbuild-descend-") as name:
-        script = Path(name) / "descend"
+    with temporary_directory("descend") as own_folder:
+        script = own_folder / "descend"
         script.write_text(_DESCEND)
         own = {**env, "KGBUILD_ASKED": " ".join(exact), "KGBUILD_BELOW": " ".join(below)}
         for folder in tops:
             if folder == "." or folder in exact or any(f"{folder}/".startswith(f"{one}/") for one in below):
                 more = [f"MAKE=sh {script}"]
-                yield from _print_commands_in(folder, source, build, own, tools, more, [Path(name)])
+                yield from _print_commands_in(folder, source, build, own, tools, more, [own_folder])
 
 
 def _print_commands_in(

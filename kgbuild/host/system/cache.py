@@ -31,7 +31,7 @@ from typing import Any
 import platformdirs
 
 from kgbuild.errors import ToolError, UserError
-from kgbuild.host.system.locks import Lock, take
+from kgbuild.host.system.locks import Lock, sweep_temporary, take
 from kgbuild.host.system.ownership import check_ownership, is_own
 from kgbuild.host.system.run import DISK_FULL
 from kgbuild.host.system.sealed import name_place, read_sealed, sweep_parts, write_atomic, write_sealed
@@ -220,7 +220,8 @@ class Cache:
             if (directory / _RECORD).exists():
                 self._sweep_kernel(directory)
             else:
-                self._remove_if_free(directory, f"kernel-{directory.name}")
+                self._remove_if_free(directory, f"kernel-{directory.name}", kept_with=_RECORD)
+        sweep_temporary()
         for folder in ("tmp", "kernels", "sources"):
             for directory in (self.root / folder).glob(".*.removed"):
                 shutil.rmtree(directory, ignore_errors=True)
@@ -280,11 +281,14 @@ class Cache:
             total -= size
         return removed
 
-    def _remove_if_free(self, directory: Path, lock_name: str) -> None:
+    def _remove_if_free(self, directory: Path, lock_name: str, kept_with: str = "") -> None:
+        """Remove a directory that nobody works in, unless it has a file of the name `kept_with`, which may have come
+        just before the lock was free."""
         lock = self.try_lock(lock_name)
         if lock is not None:
             try:
-                remove_tree(directory)
+                if not kept_with or not (directory / kept_with).exists():
+                    remove_tree(directory)
             finally:
                 lock.release(remove=True)
 
@@ -472,7 +476,8 @@ def remove_tree(path: Path) -> None:
     """Remove a directory so that nobody finds half of it: it gets another name first. Missing is fine."""
     if not path.is_dir():
         return
-    doomed = path.with_name(f".{path.name}.{os.getpid()}.removed")
+    # two machines or containers that share a cache have the same numbers of processes
+    doomed = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns():x}.removed")
     try:
         path.rename(doomed)
         shutil.rmtree(doomed)

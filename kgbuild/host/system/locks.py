@@ -4,6 +4,9 @@
 A lock is flock() on a file. Whoever gets it looks whether the file still has that name, and begins again where it
 does not: so an owner may remove the file, and no two ever hold locks of one name by different files. A lock is
 exclusive, or shared by any number.
+
+A directory for work in progress outside of the cache, in the system's directory for temporary files, is locked itself
+while its owner lives. What a killed run left has no lock, and the next run removes it.
 """
 
 from __future__ import annotations
@@ -11,10 +14,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kgbuild.errors import ToolError
 
+_PREFIX = "kgbuild-work-"
 _BUSY = (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN)
 
 
@@ -85,3 +91,49 @@ def _is_file(path: Path, descriptor: int) -> bool:
         return False
     held = os.fstat(descriptor)
     return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
+
+
+@contextmanager
+def temporary_directory(kind: str) -> Iterator[Path]:
+    """A new, empty directory, named by `kind`, which is removed when the context ends. Raises OSError where none can be
+    made."""
+    import shutil
+
+    path, descriptor = _make(kind)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(descriptor)
+
+
+def sweep_temporary() -> None:
+    """Remove the directories of this user that killed runs left."""
+    import shutil
+    import tempfile
+
+    with suppress(OSError):
+        for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+            with suppress(OSError):
+                if path.lstat().st_uid != os.getuid():
+                    continue
+                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path, ignore_errors=True)
+                finally:
+                    os.close(descriptor)
+
+
+def _make(kind: str) -> tuple[Path, int]:
+    """A directory and the descriptor that holds its lock."""
+    import tempfile
+
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{kind}-"))
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        with suppress(OSError):  # a file system without locks: nobody removes it then
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if path.is_dir():  # no other run has taken it for one that was left
+            return path, descriptor
+        os.close(descriptor)

@@ -10,9 +10,11 @@ before: two writes within one tick of the clock have the same times.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,7 +45,8 @@ def name_place(error: BaseException, path: Path) -> None:
 def written_aside(path: Path, *, sealed: bool = True) -> Iterator[Path]:
     """The name to write a file under, empty at first, that becomes `path` when the context ends well.
 
-    With `sealed` a seal is put beside it. What was there stays until then. Raises OSError.
+    With `sealed` a seal is put beside it. What was there stays until then. Raises OSError, also where SQLite could not
+    write what the file is to be.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns():x}.part")
@@ -63,7 +66,17 @@ def written_aside(path: Path, *, sealed: bool = True) -> Iterator[Path]:
     except BaseException as error:
         name_place(error, path)
         part.unlink(missing_ok=True)
+        if (failed := _failed_database(error)) is not None:
+            raise OSError(failed, os.strerror(failed), str(path)) from error
         raise
+
+
+def _failed_database(error: BaseException) -> int | None:
+    """The number of the system's error where SQLite could not write; None for all else."""
+    sqlite = sys.modules.get("sqlite3")  # who has not loaded it has no such error
+    if sqlite is None or not isinstance(error, sqlite.OperationalError):
+        return None
+    return {sqlite.SQLITE_FULL: errno.ENOSPC, sqlite.SQLITE_IOERR: errno.EIO}.get(error.sqlite_errorcode & 0xFF)
 
 
 def replace_durably(part: Path, path: Path) -> None:

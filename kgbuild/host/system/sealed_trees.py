@@ -61,7 +61,7 @@ def damaged_in(folder: Path) -> list[Path] | None:
         path = folder / relative
         try:
             status = path.lstat()
-            if list(stamp_of(status)) == stamp:
+            if status.st_size == size and list(stamp_of(status)) == stamp:
                 continue
             found = _row(path) if status.st_size == size else None
         except OSError:

@@ -109,7 +109,7 @@ def _damaged(folder: Path, database: sqlite3.Connection, paths: Iterable[Path] |
         path = folder / os.fsdecode(name)
         try:
             status = path.lstat()
-            same = _stamp(status) == stamp or (status.st_size == size and _digest(path) == digest)
+            same = status.st_size == size and (_stamp(status) == stamp or _digest(path) == digest)
         except OSError:
             same = False
         if not same:

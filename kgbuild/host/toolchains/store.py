@@ -145,10 +145,18 @@ def ensure_toolchain(
 def _make(
     cache: Cache, archive: SuiteArchive, plan: ToolchainPlan, rule: ToolchainRule, progress: Progress, jobs: int
 ) -> Toolchain:
+    # until it is unpacked: another toolchain of the same packages removes their files
+    with cache.lock("packages", progress):
+        return _make_locked(cache, archive, plan, rule, progress, jobs)
+
+
+def _make_locked(
+    cache: Cache, archive: SuiteArchive, plan: ToolchainPlan, rule: ToolchainRule, progress: Progress, jobs: int
+) -> Toolchain:
     size = sum(p.size for p in plan.packages)
     cache.check_space(int(size * (1 + _GROWTH)), f"the toolchain {plan.command} {plan.version}")
     title = f"{plan.command} {plan.version} ({len(plan.packages)} packages, {readable_size(size)})"
-    with progress.step(f"download {title}"), cache.lock("packages", progress):
+    with progress.step(f"download {title}"):
         files = archive.fetch_toolchain(plan)
     with cache.workdir(f"toolchain-{plan.key}", progress) as work:
         root = work / "root"

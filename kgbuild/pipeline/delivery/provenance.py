@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from kgbuild.delivery.signature import split_signature
 from kgbuild.errors import UserError
 from kgbuild.host.delivery.signing import SigningKey, is_blob_signed_by, sign_blob
 from kgbuild.host.system.input_files import read_input, read_packed
+from kgbuild.host.system.locks import temporary_directory
 from kgbuild.limits import MODULE_BYTES
 from kgbuild.model import Kernel, ToolChoice
 from kgbuild.pipeline.build import Built, build
@@ -109,7 +109,7 @@ def reproduce(
     if told.tool != __version__:
         notes.append(f"built by kgbuild {told.tool}, built again by {__version__}")
     options = _options(told, inputs, provenance, jobs, offline, mirror)
-    with tempfile.TemporaryDirectory(prefix="kgbuild-reproduce-") as work:
+    with temporary_directory("reproduce") as work:
         paths = []
         for number, (name, content) in enumerate(told.patches):
             place = Path(work, str(number), Path(name).name)

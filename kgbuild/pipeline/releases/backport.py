@@ -5,7 +5,6 @@ nothing uses it before fix.toml names it."""
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from kgbuild.host.kernels.acquire import ensure_kernel
 from kgbuild.host.patches.git_patches import GitTree
 from kgbuild.host.releases.directory import Directory, Fix, check_inside
 from kgbuild.host.releases.kernel_source import KernelSource
+from kgbuild.host.system.locks import temporary_directory
 from kgbuild.host.system.output_files import write_file
 from kgbuild.host.system.run import run
 from kgbuild.host.system.sealed import digest_of
@@ -160,7 +160,7 @@ def _merged(git: GitTree | None, fix: Fix, path: str, file: FilePatch, text: byt
     applied = apply_file(before, file, name)
     if isinstance(applied, list) or applied.text != after:
         return None  # the commit makes something else of the file than the patch does
-    with tempfile.TemporaryDirectory(prefix="kgbuild-") as folder:
+    with temporary_directory("backport") as folder:
         paths = [Path(folder) / one for one in ("kernel", "before", "after")]
         for target, data in zip(paths, (text, before, after), strict=True):
             target.write_bytes(data)

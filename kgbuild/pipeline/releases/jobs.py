@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from kgbuild.host.compile.apply_patches import NamedPatch
 from kgbuild.host.kernels.acquire import ensure_kernel, find_kernel
 from kgbuild.host.releases.directory import Directory
 from kgbuild.host.system.cache import Cache
+from kgbuild.host.system.locks import temporary_directory
 from kgbuild.model import Kernel
 from kgbuild.pipeline.build import build as build_module
 from kgbuild.pipeline.impact import find_impact
@@ -199,10 +199,10 @@ def _compiled(trail: Trail) -> dict[str, Any]:
 
 
 def _build(job: Job) -> JobResult:
-    with tempfile.TemporaryDirectory(prefix="kgbuild-") as folder:
+    with temporary_directory("job") as folder:
         paths = []
         for name, older in job.older:
-            path = Path(folder) / name
+            path = folder / name
             path.write_bytes(older)
             paths.append(path)
         cves = tuple(dict.fromkeys(cve for fix in job.fixes for cve in job.directory.fixes[fix].cves or (fix,)))
@@ -244,8 +244,8 @@ def without_times(value: Any) -> Any:
 def _verify(job: Job) -> JobResult:
     from kgbuild.pipeline.stages.verify import read_record, verify
 
-    with tempfile.TemporaryDirectory(prefix="kgbuild-") as folder:
-        proof = Path(folder) / "proof.json"
+    with temporary_directory("job") as folder:
+        proof = folder / "proof.json"
         proof.write_bytes(job.files["proof.json"])
         record = read_record(proof)
         found = verify(job.files["module.ko"], _kernel(job), f"{job.module}.ko", record=record, proof=proof.name)
@@ -259,12 +259,12 @@ def _vm(job: Job) -> JobResult:
     from kgbuild.host.vm.guest_commands import load_command, unload_command
     from kgbuild.host.vm.run import PatchRun, run_vm
 
-    with tempfile.TemporaryDirectory(prefix="kgbuild-") as folder:
-        path = Path(folder) / f"{job.module}.ko"
+    with temporary_directory("job") as folder:
+        path = folder / f"{job.module}.ko"
         path.write_bytes(job.files["module.ko"])
         older = []
         for name, data in job.older:
-            older.append(Path(folder) / name)
+            older.append(folder / name)
             older[-1].write_bytes(data)
         names = [patch_module_name(one) for one in older]
         # once this one is out, what it has replaced is loaded again: its module is still there, and has to go first
