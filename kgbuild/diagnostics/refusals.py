@@ -354,3 +354,6 @@ _TABLE = [
 ]
 
 RULES: dict[str, Rule] = {rule.code: rule for rule in _TABLE}
+
+# The remedy for a change of init code that can't be left out.
+IN_A_CALLBACK = RULES["K3-init"].remedy.partition(", or ")[2]

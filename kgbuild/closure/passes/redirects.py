@@ -11,6 +11,7 @@ from kgbuild.callgraph.outside_callers import OutsideCaller, users_outside
 from kgbuild.closure.builder import ClosureBuilder
 from kgbuild.closure.callers import original_in_graph, users_in
 from kgbuild.closure.model import REPLACED, Contents, MemberKey, Redirect, UnitResult
+from kgbuild.diagnostics.refusals import IN_A_CALLBACK
 from kgbuild.elf.consts import STB
 from kgbuild.model import VMLINUX
 from kgbuild.objects.atoms import FUNCTION, UNDEFINED, Ambiguous, Atom
@@ -44,7 +45,9 @@ def redirect(builder: ClosureBuilder, number: int, orig: Atom, patched: Atom) ->
     image = builder.world.image(unit.target)
     if image.is_init(found.address):
         fact = f"{name} lies in {image.section_at(found.address)}, freed after boot"
-        builder.refuse("K3-init", number, name, fact)
+        builder.refuse(
+            "K3-init", number, name, fact, remedy=IN_A_CALLBACK
+        )  # --ignore-init is for init code of the object
     elif not unit.changes.orig.has_trace_site(orig):
         pull_callers(builder, number, orig, patched)
     else:
