@@ -90,6 +90,7 @@ def _default_module(values: Mapping[str, Any]) -> Path:
     metavar="NAME",
     help="Accept a unit or function without proof; recorded.",
 )
+@options.assume_callers_option
 @options.all_reasons_option
 @options.against_option
 @click.option(
@@ -131,6 +132,7 @@ def build(
     allow_compiler: bool,
     allow_unproven: tuple[str, ...],
     allow_type: tuple[str, ...],
+    assume_in_tree_callers: bool,
     all_reasons: bool,
     against: tuple[Path, ...],
     provenance: Path | None,
@@ -189,6 +191,7 @@ def build(
         fixes=check_cves(cves),
         release=release or 0,
         all_reasons=all_reasons,
+        assume_in_tree_callers=assume_in_tree_callers,
     )
     default = _default_module({"patches": patches})
     patches = options.patches_of(patches, git)

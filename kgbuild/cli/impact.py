@@ -37,6 +37,7 @@ def analysis_choices(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--allow-type", multiple=True, metavar="NAME", help="Accept another layout of this type or variable."
         ),
+        options.assume_callers_option,
         options.all_reasons_option,
         options.against_option,
         options.oot_options,
@@ -65,6 +66,7 @@ def analysis_options(jobs: int, common: options.Common, limits: dict[str, Any]) 
         oot_modules=limits["oot_modules"],
         tools=limits["tools"],
         all_reasons=limits["all_reasons"],
+        assume_in_tree_callers=limits["assume_in_tree_callers"],
     )
 
 

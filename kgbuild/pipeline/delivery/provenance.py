@@ -168,6 +168,7 @@ def _options(told: Told, inputs: Sequence[Path], place: Path, jobs: int, offline
         allow_unproven=frozenset(said["allow_unproven"]),
         allow_types=frozenset(said["allow_type"]),
         ignore_init=bool(said["ignore_init"]),
+        assume_in_tree_callers=bool(said.get("assume_in_tree_callers", False)),
         replace=bool(said["replace"]),
         jobs=jobs,
         offline=offline,

@@ -57,6 +57,7 @@ def close(asked: Inputs, prepared: Prepared, proven: Proven, compared: Compared,
                 graph,
                 pull_always=options.pull == ALWAYS,
                 tracked=INDIRECT_BRANCHES in running.features,
+                assume_callers=options.assume_in_tree_callers,
             )
         if closure.refusals or not closure.needs:
             break
