@@ -14,12 +14,13 @@ units is not looked at.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from kgbuild.arch.base import Effect
+from kgbuild.arch.base import Doing, Effect, Use
 from kgbuild.correlation.pair_evidence import is_state, source_name
 from kgbuild.diagnostics.refusals import IN_A_CALLBACK, Refusal
 from kgbuild.diff.changes import Changes
@@ -40,6 +41,15 @@ _POINTER = 8
 
 # They keep nothing of what they are given, and write no memory of a driver's.
 _MESSAGES = ("printk", "_printk", "_dev_err", "_dev_warn", "_dev_info", "_dev_notice", "__warn_printk")
+
+
+# Functions that change nothing for good of what they are given: locks, searches, comparisons, messages.
+_READERS = re.compile(
+    r"(mutex|rt_mutex|down|up|_raw_(spin|read|write)|queued_spin)_(un)?(lock|trylock|read|write|slowpath)\w*"
+    r"|_?find_(first|next|last)_\w*|cpumask_(next|any|first)\w*|bitmap_weight|__bitmap_(weight|equal|subset|intersects)"
+    r"|str(n|case)?(n?cmp|len|str|r?chr)|memcmp|bsearch|_?printk|_dev_\w+|__warn_printk|__dynamic_(pr|dev)_debug"
+)
+_READING = (Doing.READ, Doing.INDEX, Doing.COMPARE)
 
 
 class _Setting(NamedTuple):
@@ -187,15 +197,15 @@ class _Needs:
         """All that a change of an init function or of init data sets."""
         changes = self.units[number]
         if atom.kind == FUNCTION:
-            yield from _newly_set(number, changes, atom)
+            yield from _newly_set(number, changes, atom, self.defined)
         else:  # what reads the data does otherwise
             view = changes.patched
             for function in view.functions:
                 if is_init(view, function) and atom.id in set(_refs(view, changes.patched_entries, function)):
-                    yield from _settings(number, view, function, None)
+                    yield from _settings(number, view, function, None, self.defined)
         for at, identity in registered:
             view = self.units[at].patched
-            yield from _settings(at, view, view.atoms[identity], None)
+            yield from _settings(at, view, view.atoms[identity], None, self.defined)
 
 
 def _init_names(changes: Changes) -> list[str]:
@@ -224,20 +234,27 @@ def _refs(view: View, entries: Entries, atom: Atom) -> Iterator[int]:
         return
 
 
-def _newly_set(number: int, changes: Changes, atom: Atom) -> Iterator[_Setting]:
+def _newly_set(number: int, changes: Changes, atom: Atom, defined: Collection[str]) -> Iterator[_Setting]:
     """The variables that an init function sets as it did not before."""
     before: Counter[tuple[VariableKey, bytes]] = Counter()
     for i in changes.correlation.to_original.get(atom.id, ()):
-        found = _settings(number, changes.orig, changes.orig.atoms[i], changes.correlation.to_patched)
+        found = _settings(number, changes.orig, changes.orig.atoms[i], changes.correlation.to_patched, defined)
         before += Counter((s.key, s.context) for s in found)
-    now = list(_settings(number, changes.patched, atom, None))
+    now = list(_settings(number, changes.patched, atom, None, defined))
     remaining = Counter((s.key, s.context) for s in now) - before
     yield from (s for s in now if remaining[s.key, s.context])
 
 
-def _settings(number: int, view: View, atom: Atom, patched: Mapping[int, tuple[int, ...]] | None) -> Iterator[_Setting]:
+def _settings(
+    number: int,
+    view: View,
+    atom: Atom,
+    patched: Mapping[int, tuple[int, ...]] | None,
+    defined: Collection[str],
+) -> Iterator[_Setting]:
     """Each instruction of a function that sets a variable. `patched` says which atom of the patched object an
-    original's is."""
+    original's is; `defined` are the globals of the patched units. What functions elsewhere do with the address of a
+    variable of the kernel is not taken for setting it: masks of CPUs, locks and lists are handed around everywhere."""
     if atom.kind != FUNCTION:
         return
     try:
@@ -257,6 +274,10 @@ def _settings(number: int, view: View, atom: Atom, patched: Mapping[int, tuple[i
                 continue
             if patched is not None and target.kind == DATA and target.is_local:
                 key = (number, (*patched.get(target.id, ()), -1)[0])
+            if not (effect.loads or effect.stores) and code.only_read(
+                refs[at - 1].offset, target.kind == UNDEFINED and target.name not in defined
+            ):
+                continue
             context = code.context(index, filled=_is_pointer(view, target))
             yield _Setting(key, context, source_name(target))
 
@@ -277,6 +298,10 @@ class _Code:
         masked, content = view.masked(atom), view.content(atom)
         self.effects: list[Effect] = view.arch.effects(content)
         names = {r.offset: view.atoms[r.atom].name.partition(".")[0] for r in view.refs(atom)}
+        self.callees = {r.offset: view.atoms[r.atom].name for r in view.refs(atom) if r.delta == 0}
+        self.uses: dict[int, list[Use]] = defaultdict(list)
+        for use in view.arch.uses_of(content, sorted(self.callees)):
+            self.uses[use.field].append(use)
         self.texts: list[bytes] = []
         self.named: list[str] = []
         self.constants: list[bool] = []
@@ -291,6 +316,16 @@ class _Code:
             self.texts.append(text + named.encode())
             self.named.append(named)
             self.constants.append(written.get(effect.offset, False))
+
+    def only_read(self, field: int, foreign: bool) -> bool:
+        """Whether all that is seen to be done with the address in a field leaves what is there as it was: it is read,
+        compared, or given to a function that reads it or locks it; with `foreign`, to any."""
+        uses = [use for use in self.uses.get(field, ()) if use.doing != Doing.ADDRESS]
+        return bool(uses) and all(
+            use.doing in _READING
+            or (use.doing == Doing.PASS and (foreign or _READERS.fullmatch(self.callees.get(use.call, ""))))
+            for use in uses
+        )
 
     def context(self, index: int, filled: bool) -> bytes:
         """What a setting depends on: of a constant, whether a condition is right before it; of another value that is

@@ -50,6 +50,11 @@ def first(value: str) -> str:
     return f"int first(int x) {{ return source(x) + {value}; }} "
 
 
+LOCKS = (
+    "struct mutex { long n; }; struct mutex lock; void mutex_lock(struct mutex *); void mutex_unlock(struct mutex *); "
+)
+MASK = "extern const unsigned long mask[]; int _find_next_bit(const unsigned long *, int, int); "
+
 NEEDED = [
     InitCase(
         "a new variable",
@@ -238,6 +243,33 @@ FREE = [
         "static int fresh; static void hit(void) { sink((void *)(long)fresh); } "
         + setup("fresh = 3; register_ops(hit);")
         + first("2"),
+    ),
+    InitCase(
+        "a lock that both take",
+        LOCKS + setup("") + BEFORE,
+        LOCKS
+        + setup("mutex_lock(&lock); other = 3; mutex_unlock(&lock);")
+        + "int first(int x) { mutex_lock(&lock); x = source(x); mutex_unlock(&lock); return x; }",
+    ),
+    InitCase(
+        "a lock that a function takes which it newly calls",
+        LOCKS + "noinline void busy(void) { mutex_lock(&lock); source(1); mutex_unlock(&lock); } " + setup("") + BEFORE,
+        LOCKS
+        + "noinline void busy(void) { mutex_lock(&lock); source(1); mutex_unlock(&lock); } "
+        + setup("busy();")
+        + "int first(int x) { mutex_lock(&lock); x = source(x); mutex_unlock(&lock); return x; }",
+    ),
+    InitCase(
+        "a set of bits that both search",
+        MASK + setup("") + BEFORE,
+        MASK
+        + setup("for (int i = 0; i < 64; i = _find_next_bit(mask, 64, i)) other += source(i);")
+        + "int first(int x) { return _find_next_bit(mask, 64, x); }",
+    ),
+    InitCase(
+        "a mask of the kernel that both hand on",
+        MASK + setup("") + BEFORE,
+        MASK + setup("sink(mask);") + "int first(int x) { sink(mask); return source(x); }",
     ),
     InitCase("init code alone", setup("") + BEFORE, setup("limit = 5;") + BEFORE),
     InitCase(
