@@ -3,7 +3,7 @@
 
     python benchmarks/refusals.py draw STATE [--series NAME] [--files N] [--headers N] [--seed N] [--only PATH]...
     python benchmarks/refusals.py run STATE [--at-most N] [--jobs N]
-    python benchmarks/refusals.py show STATE... [-o FILE]
+    python benchmarks/refusals.py show STATE... [--again STATE] [-o FILE]
 
 `draw` writes patches into the directory STATE: --files of the .c files that differ and --headers of the headers, each
 with what belongs to it (benchmarks/field_report.py says how that is found), and, where that is more than one file, the
@@ -40,8 +40,26 @@ ABOUT = """\
 `kgbuild impact` does: with what belongs to it, and, where that is more than one file, the .c file alone as well. A file
 alone that needs what changed beside it is refused for P10-compile. The last column says what reading one or two
 refusals of each code showed; not every single one was read."""
+AGAIN = """\
+The table above was made before headers were judged by what they mean. Those of it that were refused for
+P12-too-many-units then (and some others), analysed again with the same patches:"""
 # What reading some refusals of each code showed.
-JUDGED = {}
+JUDGED = {
+    "P10-compile": "true: a file without what changed beside it, or a fix that its names did not put together whole",
+    "K3-init": "true of init code; --ignore-init is offered where nothing else in the patch needs it. Four are exit code of "
+    "modules, which is refused without asking whether ftrace could redirect it. New rows of tables for "
+    "quirks (atkbd) have no effect on a running system",
+    "K9-type-layout": "true where members come, go or move. Too strict once: `[1]` at the end of a structure of a "
+    "protocol that becomes `[]` (smb2_error_context_rsp)",
+    "K1-data": "true: device ids, versions and policies that the running kernel reads from its own tables",
+    "K7-export": "true: a new export; the author can keep the function to the patched files",
+    "K14-vanished": "true where other units call what is gone. Too strict once: code of the patch itself that gave the "
+    "function to one that does not keep it (load_mapping)",
+    "K8-crc": "true: other modules were built for the old type of the export",
+    "P12-too-many-units": "true in effect: the structure that grows is K9-type-layout where a .c file comes first",
+    "K4-not-traceable": "changed here: an exported function that can't be redirected is patched with "
+    "--assume-in-tree-callers",
+}
 
 
 def draw(state: Path, series: str, files: int, headers: int, seed: int, only: tuple[str, ...] = ()) -> None:
@@ -152,6 +170,22 @@ def show(states: list[Path]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def show_again(state: Path) -> str:
+    """What came of the groups of a draw that an older kgbuild refused for P12-too-many-units."""
+    rows = []
+    for case in json.loads((state / "draw.json").read_text())["cases"]:
+        kept = (state / case["patch"]).with_suffix(".json")
+        if not case["patch"].startswith("groups/") or not kept.exists():
+            continue
+        found = json.loads(kept.read_text())
+        first = next((f"{r['place']}: {r['fact']}" for r in found["refusals"]), "")
+        codes = ", ".join(dict.fromkeys(r["code"] for r in found["refusals"]))
+        shown = first.replace("|", "\\|").replace("\n", " ")[:160]
+        rows.append(f"| {case['path']} | {codes or found['outcome']} | {found['seconds']:.0f} | {shown} |")
+    head = ["| file | now | seconds | first refusal |", "| --- | --- | ---: | --- |"]
+    return "\n".join(["", AGAIN, "", *head, *rows]) + "\n"
+
+
 def write_section(file: Path, section: str) -> None:
     """Put the section into a report, in the place of an older one or before what benchmarks/ledger.py wrote."""
     text = file.read_text()
@@ -176,16 +210,19 @@ def main() -> None:
     running.add_argument("--jobs", type=int, default=1)
     showing = commands.add_parser("show")
     showing.add_argument("states", type=Path, nargs="+")
+    showing.add_argument("--again", type=Path)
     showing.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
     if options.command == "draw":
         draw(options.state, options.series, options.files, options.headers, options.seed, tuple(options.only))
     elif options.command == "run":
         print(f"{run(options.state, options.at_most, options.jobs)} left")
-    elif options.output is None:
-        print(show(options.states))
     else:
-        write_section(options.output, show(options.states))
+        section = show(options.states) + (show_again(options.again) if options.again else "")
+        if options.output is None:
+            print(section)
+        else:
+            write_section(options.output, section)
 
 
 if __name__ == "__main__":
