@@ -46,8 +46,8 @@ P12-too-many-units then (and some others), analysed again with the same patches:
 # What reading some refusals of each code showed.
 JUDGED = {
     "P10-compile": "true: a file without what changed beside it, or a fix that its names did not put together whole",
-    "K3-init": "true of init code; --ignore-init is offered where nothing else in the patch needs it. Four are exit code of "
-    "modules, which is refused without asking whether ftrace could redirect it. New rows of tables for "
+    "K3-init": "true of init code; --ignore-init is offered where nothing else in the patch needs it. Four are exit "
+    "code of modules, which is refused without asking whether ftrace could redirect it. New rows of tables for "
     "quirks (atkbd) have no effect on a running system",
     "K9-type-layout": "true where members come, go or move. Too strict once: `[1]` at the end of a structure of a "
     "protocol that becomes `[]` (smb2_error_context_rsp)",
