@@ -235,14 +235,17 @@ def _refs(view: View, entries: Entries, atom: Atom) -> Iterator[int]:
 
 
 def _newly_set(number: int, changes: Changes, atom: Atom, defined: Collection[str]) -> Iterator[_Setting]:
-    """The variables that an init function sets as it did not before."""
-    before: Counter[tuple[VariableKey, bytes]] = Counter()
+    """The variables that an init function sets as it did not before, or no longer."""
+    before: list[_Setting] = []
     for i in changes.correlation.to_original.get(atom.id, ()):
-        found = _settings(number, changes.orig, changes.orig.atoms[i], changes.correlation.to_patched, defined)
-        before += Counter((s.key, s.context) for s in found)
+        orig, paired = changes.orig.atoms[i], changes.correlation.to_patched
+        before += _settings(number, changes.orig, orig, paired, defined)
     now = list(_settings(number, changes.patched, atom, None, defined))
-    remaining = Counter((s.key, s.context) for s in now) - before
+    remaining = Counter((s.key, s.context) for s in now) - Counter((s.key, s.context) for s in before)
     yield from (s for s in now if remaining[s.key, s.context])
+    # what it set once, and the patched source has as it was
+    still = {s.key for s in now}
+    yield from (s for s in before if s.key not in still)
 
 
 def _settings(
@@ -305,9 +308,11 @@ class _Code:
         self.texts: list[bytes] = []
         self.named: list[str] = []
         self.constants: list[bool] = []
-        written = {
-            f.offset: f.mnemonic.startswith("mov") and f.operands.startswith("$") for f in view.arch.format(content, {})
-        }
+        formatted = view.arch.format(content, {})
+        operands = {f.offset: f.operands for f in formatted}
+        written = {f.offset: f.mnemonic.startswith("mov") and f.operands.startswith("$") for f in formatted}
+        self.joins = {e.target for e in self.effects if e.branches or e.leaves}
+        self.operands = [operands.get(e.offset, "") for e in self.effects]
         for effect in self.effects:
             end = effect.offset + effect.length
             named = " ".join(n for offset, n in names.items() if effect.offset <= offset < end)
@@ -337,9 +342,7 @@ class _Code:
             conditional = before >= 0 and self.effects[before].branches
             return self.texts[index] + (self.texts[before] if conditional else b"")
         if effect.stores:
-            first = index
-            while first and not (self.effects[first - 1].branches or self.effects[first - 1].leaves):
-                first -= 1
+            first = self._value_from(index)
             return b";".join([*self.texts[first : index + 1], *(self._fills(index + 1) if filled else ())])
         last = index
         while last + 1 < len(self.effects) and not self.effects[last].leaves:
@@ -347,6 +350,18 @@ class _Code:
             if self.effects[last].calls and not effect.loads:
                 break
         return b";".join(self.texts[index : last + 1])
+
+    def _value_from(self, index: int) -> int:
+        """The first instruction that what is written may come from: after the last branch, where the value is made
+        there, by an instruction or by a call, and no branch leads in between; else the first of the function."""
+        first = index
+        while first and not (self.effects[first - 1].branches or self.effects[first - 1].leaves):
+            first -= 1
+        value = self.operands[index].partition(",")[0]
+        made = any(
+            self.effects[at].calls or self.operands[at].rpartition(",")[2] == value for at in range(first, index)
+        )
+        return first if made and not any(self.effects[at].offset in self.joins for at in range(first, index + 1)) else 0
 
     def _fills(self, first: int) -> Iterator[bytes]:
         """What may write through a register, up to where the function leaves: stores that name no variable, and calls

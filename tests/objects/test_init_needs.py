@@ -111,6 +111,24 @@ NEEDED = [
         {"setup": "it sets limit, which first uses"},
     ),
     InitCase(
+        "a value from before a branch",
+        setup("int n = source(x) * 2; if (check()) return 1; limit = n;") + BEFORE,
+        setup("int n = source(x) * 3; if (check()) return 1; limit = n;") + first("limit"),
+        {"setup": "it sets limit, which first uses"},
+    ),
+    InitCase(
+        "a value that two ways lead to",
+        setup("int n = 5; if (check()) n = source(7); limit = n;") + BEFORE,
+        setup("int n = 6; if (check()) n = source(7); limit = n;") + first("limit"),
+        {"setup": "it sets limit, which first uses"},
+    ),
+    InitCase(
+        "no longer set",
+        setup("limit = 5;") + BEFORE,
+        setup("") + first("limit"),
+        {"setup": "it sets limit, which first uses"},
+    ),
+    InitCase(
         "by a new helper in init memory",
         setup("") + BEFORE,
         "static int fresh; INIT static void helper(int x) { fresh = source(x); } "
