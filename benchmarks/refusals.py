@@ -39,7 +39,7 @@ ABOUT = """\
 `benchmarks/refusals.py` draws .c files and headers that differ between two Debian sources, and has each analysed as
 `kgbuild impact` does: with what belongs to it, and, where that is more than one file, the .c file alone as well. A file
 alone that needs what changed beside it is refused for P10-compile. The last column says what reading one or two
-refusals of each code showed; not every single one was read."""
+refusals of each code showed; not every single one was read. Not finished: 90 seconds were over."""
 AGAIN = """\
 The table above was made before headers were judged by what they mean. Those of it that were refused for
 P12-too-many-units then (and some others), analysed again with the same patches:"""
