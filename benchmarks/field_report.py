@@ -30,8 +30,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ledger import section_of
-
 from kgbuild.diagnostics.refusals import Refused
 from kgbuild.errors import KgbuildError, NoChange
 from kgbuild.host.compile.include_index import load_include_index, read_file
@@ -325,8 +323,9 @@ def main() -> None:
             print(f"{number}/{len(cases)} {case.outcome:<10} {case.seconds:6.1f} s  {case.path}", file=sys.stderr)
         if not options.no_boot:
             boot(kernel, cases)
-        kept = section_of(options.output)  # which benchmarks/ledger.py wrote
-        options.output.write_text(render(kernel, cases, drawn) + (f"\n{kept}" if kept else ""))
+        # the sections that benchmarks/refusals.py and benchmarks/ledger.py wrote
+        _, found, kept = (options.output.read_text() if options.output.exists() else "").partition("\n## ")
+        options.output.write_text(render(kernel, cases, drawn) + (f"\n## {kept}" if found else ""))
 
 
 if __name__ == "__main__":

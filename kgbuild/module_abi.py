@@ -106,6 +106,8 @@ CONSTANTS = _table("kgbuild_constants", "kgbuild_constant", "* site, * value, Q 
 # An author's callbacks, sorted by object; the states that a patch makes.
 CALLBACKS = _table("kgbuild_callbacks", "kgbuild_callback", "* object, Q kind, * func")
 STATES = _table("kgbuild_states", "kgbuild_state", "Q id, Q version", ended=False)
+# Exported functions that the patch changes and the kernel can't redirect: no other module may call them.
+ASSUMED = _table("kgbuild_assumed", "kgbuild_assumed", "* name")
 # Initial values of variables; a value of null is zeros.
 INITIAL = _table("kgbuild_initial", "kgbuild_initial", "* object, * place, * value, Q size, Q kind, * code")
 
@@ -132,7 +134,7 @@ MOVED = Table(
 )
 SLOT = 8  # bytes of one slot: the address of what the kernel does not export
 
-TABLES = (FUNCTIONS, OBJECTS, LATE, CONSTANTS, CALLBACKS, STATES, INITIAL, SYMBOLS, RANGES, SITES)
+TABLES = (FUNCTIONS, OBJECTS, LATE, CONSTANTS, CALLBACKS, STATES, ASSUMED, INITIAL, SYMBOLS, RANGES, SITES)
 
 
 class CallbackKind(IntEnum):

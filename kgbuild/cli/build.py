@@ -92,6 +92,7 @@ def _default_module(values: Mapping[str, Any]) -> Path:
     help="Accept a unit or function without proof; recorded.",
 )
 @options.dynamic_keys_option
+@options.assume_callers_option
 @options.all_reasons_option
 @options.against_option
 @click.option(
@@ -134,6 +135,7 @@ def build(
     allow_unproven: tuple[str, ...],
     allow_type: tuple[str, ...],
     no_dynamic_keys: bool,
+    assume_in_tree_callers: bool,
     all_reasons: bool,
     against: tuple[Path, ...],
     provenance: Path | None,
@@ -193,6 +195,7 @@ def build(
         release=release or 0,
         all_reasons=all_reasons,
         dynamic_keys=not no_dynamic_keys,
+        assume_in_tree_callers=assume_in_tree_callers,
     )
     default = _default_module({"patches": patches})
     patches = options.patches_of(patches, git)

@@ -38,6 +38,7 @@ def analysis_choices(command: Callable[..., None]) -> Callable[..., None]:
             "--allow-type", multiple=True, metavar="NAME", help="Accept another layout of this type or variable."
         ),
         options.dynamic_keys_option,
+        options.assume_callers_option,
         options.all_reasons_option,
         options.against_option,
         options.oot_options,
@@ -67,6 +68,7 @@ def analysis_options(jobs: int, common: options.Common, limits: dict[str, Any]) 
         tools=limits["tools"],
         all_reasons=limits["all_reasons"],
         dynamic_keys=not limits["no_dynamic_keys"],
+        assume_in_tree_callers=limits["assume_in_tree_callers"],
     )
 
 

@@ -186,6 +186,12 @@ against_option = click.option(
     metavar="MODULE",
     help="Warn of functions that this live patch module replaces too.",
 )
+assume_callers_option = click.option(
+    "--assume-in-tree-callers",
+    is_flag=True,
+    help="Where an exported function can't be redirected, take along its callers in the kernel and its modules; the "
+    "module refuses to load beside others. Recorded.",
+)
 all_reasons_option = click.option(
     "--all-reasons",
     is_flag=True,

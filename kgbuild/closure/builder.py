@@ -49,6 +49,7 @@ class ClosureBuilder:
     allowed        units and functions that the user accepts without proof
     graph          gives the kernel's call graph; None where there is none
     pull_always    whether every local callee that is a clone is carried, proven or not
+    assume_callers  whether an exported function is taken to have no callers but those of the kernel and its modules
     todo           members whose references are not followed yet
     judge          says what a variable is that only the patched source has
     new_globals    global functions and variables that only the patch has, and pulled ones, by object and name
@@ -62,6 +63,8 @@ class ClosureBuilder:
     allowed: frozenset[str] = frozenset()
     graph: Callable[[], CallGraph] | None = None
     pull_always: bool = False
+    assume_callers: bool = False
+    assumed: set[str] = field(default_factory=set)
     members: dict[MemberKey, Member] = field(default_factory=dict)
     bound: dict[MemberKey, Bound] = field(default_factory=dict)
     redirects: list[Redirect] = field(default_factory=list)
@@ -111,6 +114,7 @@ class ClosureBuilder:
             MappingProxyType(dict(self.state)),
             MappingProxyType(dict(self.literals)),
             frozenset(self.late_keys),
+            assumed=tuple(sorted(self.assumed)),
         )
 
     # -- what rules read ---------------------------------------------------------------------------------------------

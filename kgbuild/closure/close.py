@@ -54,15 +54,18 @@ def close(
     graph: Callable[[], CallGraph] | None = None,
     pull_always: bool = False,
     tracked: bool = False,
+    assume_callers: bool = False,
 ) -> Closure:
     """Close the changes of all units.
 
     `image` is vmlinux; `modules` holds every target module and all that those depend on, by name; `graph` gives the
     kernel's call graph when callers in other units matter; `tracked` is World's. Refusals are collected in the result,
     never raised; where its `needs` are not empty, those units must be compiled and the whole closed again.
-    `pull_always` carries every local callee that is a clone, proven or not.
+    `pull_always` carries every local callee that is a clone, proven or not. `assume_callers` takes it that an exported
+    function has no callers but those that the call graph knows.
     """
-    return close_in(units, World(image, exports, modules or {}, tracked), allow_unproven, graph, pull_always)
+    world = World(image, exports, modules or {}, tracked)
+    return close_in(units, world, allow_unproven, graph, pull_always, assume_callers)
 
 
 def close_in(
@@ -71,9 +74,10 @@ def close_in(
     allow_unproven: frozenset[str] = frozenset(),
     graph: Callable[[], CallGraph] | None = None,
     pull_always: bool = False,
+    assume_callers: bool = False,
 ) -> Closure:
     """Close the changes of all units, with references bound as `world` says."""
-    builder = ClosureBuilder(units, world, allow_unproven, graph, pull_always)
+    builder = ClosureBuilder(units, world, allow_unproven, graph, pull_always, assume_callers)
     for work in PASSES:
         work(builder)
     return builder.finish()

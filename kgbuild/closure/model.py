@@ -229,6 +229,8 @@ class Closure:
     thunks        functions of the kernel, by symbol, pointers to which must lead to a thunk in the module
     state         what each variable is that only the patched source has and that is used, by (unit, atom id)
     literals      the constant of the kernel that a member's reference means, by (unit, atom id, offset)
+    assumed       names of exported functions that can't be redirected, and of which all callers that are known are in
+                  the module: those of modules that are not the kernel's own are not
     """
 
     units: tuple[UnitResult, ...]
@@ -250,6 +252,7 @@ class Closure:
     literals: Mapping[tuple[int, int, int], Literal] = field(default_factory=nothing)
     late_keys: frozenset[LateKey] = frozenset()
     read_keys: frozenset[ReadKey] = frozenset()
+    assumed: tuple[str, ...] = ()
 
     @property
     def targets(self) -> list[str]:

@@ -11,6 +11,10 @@ function: it is static, the patched source has it no more, and wherever a variab
 to the new function. So does code that takes its address, which may be stored anywhere by now. A table without a name
 can't be followed from one object to the other, so that nothing is paired that one points to. Calls in code were changed
 with the patch, since the old function is gone, or mean the new one.
+
+The other function may have been there already. Then the module has a copy of it, to which the old one is redirected,
+and it stays where it is for whoever else reaches it. That is right where its address means nothing: it is static, no
+code takes its address (to compare it, or to store it somewhere), and all data that points to it was there before.
 """
 
 from __future__ import annotations
@@ -28,13 +32,34 @@ def pair_replaced(correlation: Correlation) -> list[tuple[Atom, Atom]]:
     """Pair such functions, and their `.cold` halves; returns the pairs of functions. None are paired in a unit with a
     reference that can't be followed."""
     gone = _unpaired(correlation.orig, correlation.to_patched)
-    new = _unpaired(correlation.patched, correlation.to_original)
-    if not gone or not new:
+    if not gone:
         return []
+    new = _unpaired(correlation.patched, correlation.to_original)
     try:
-        return _pair(correlation, _pointers(correlation.orig, gone), _pointers(correlation.patched, new), new)
+        orig = _pointers(correlation.orig, gone)
+        there = (
+            {a.id for a in correlation.patched.functions if a.id in correlation.to_original} if orig.in_data else set()
+        )
+        patched = _pointers(correlation.patched, new | there)
+        there = {
+            number for number in there & patched.in_data.keys() if _is_reached_by_tables(correlation, patched, number)
+        }
+        return _pair(correlation, orig, patched, new | there)
     except Ambiguous:
         return []
+
+
+def _is_reached_by_tables(correlation: Correlation, patched: _FunctionAddresses, number: int) -> bool:
+    """Whether a function that both objects have may be copied: it is called, and data that was there before points to
+    it, and that is all that is done with its address."""
+    view, atom = correlation.patched, correlation.patched.atoms[number]
+    plain = atom.is_local and len(atom.names) == 1 and not is_cold(atom) and not is_prefix(atom)
+    if not plain or len(correlation.to_original[number]) != 1 or patched.in_code.get(number):
+        return False
+    return all(
+        offset >= 0 and view.atoms[source].kind == DATA and source in correlation.to_original
+        for source, offset in patched.in_data[number]
+    )
 
 
 def _pair(

@@ -356,3 +356,12 @@ _TABLE = [
 ]
 
 RULES: dict[str, Rule] = {rule.code: rule for rule in _TABLE}
+
+# The remedy for a change of init code that can't be left out.
+IN_A_CALLBACK = RULES["K3-init"].remedy.partition(", or ")[2]
+
+# The remedy for an exported function that can't be redirected.
+ASSUME_CALLERS = (
+    "change its callers instead; or take those of the kernel and its modules along (--assume-in-tree-callers), if no "
+    "other module is used"
+)

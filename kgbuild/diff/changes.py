@@ -20,6 +20,7 @@ from kgbuild.correlation.registration_tables import is_registration, new_registr
 from kgbuild.correlation.renamed_variables import Renamed, find_renamed
 from kgbuild.correlation.replaced_functions import pair_replaced
 from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.diff.changed_pointers import changed_pointers, refuse_pointers
 from kgbuild.diff.compare import Comparer, Reason, first_difference
 from kgbuild.diff.labels import part_changed
 from kgbuild.elf.consts import SHT
@@ -201,7 +202,7 @@ class _Differ:
                 for parent in cold_parents(patched, self.orig) or cold_parents(orig, self.orig):
                     self._changed_by_cold(parent, because)
             else:
-                if patched.id in self.replaced:
+                if self.replaced.get(patched.id) == orig.name:
                     reason = reason._replace(detail=f"in place of {self.replaced[patched.id]}, {reason.detail}")
                 self.changed[patched.id, orig.id] = Changed(orig, patched, reason)
 
@@ -284,6 +285,9 @@ class _Differ:
                 else:
                     at = first_difference(self.orig.masked(orig), self.patched.masked(patched))
                     fact = f"changed initial value of {patched.name}" + (f" at byte {at}" if at >= 0 else "")
+                    if pointers := changed_pointers(self.correlation, orig, patched):
+                        self.refusals.append(refuse_pointers(self.place, patched, patched_section.name, fact, pointers))
+                        continue
                 self._refuse("K3-init" if is_init(self.patched, patched) else "K1-data", patched.name, fact, patched)
             elif (
                 orig_section.writable != patched_section.writable

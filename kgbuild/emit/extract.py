@@ -23,6 +23,7 @@ from kgbuild.emit.patch_tables import (
     NO_TARGETS,
     Identity,
     TableWriter,
+    add_assumed,
     add_author_tables,
     add_constants,
     add_functions,
@@ -301,6 +302,8 @@ class _Extractor:
         if self.values.rows:
             self.values.add_table(writer, symbol_of)
         add_author_tables(writer, self.closure, symbol_of)
+        if self.closure.assumed:
+            add_assumed(writer, self.closure.assumed)
         if identity.targets:
             add_targets(writer, identity, self.arch.relocs.sizes)
         add_note(self.out, identity.note)

@@ -192,6 +192,11 @@ def add_author_tables(writer: TableWriter, closure: Closure, symbol_of: SymbolOf
         writer.value(abi.STATES_SIZE, abi.NUMBER.pack(len(states)), align=8)
 
 
+def add_assumed(writer: TableWriter, names: Iterable[str]) -> None:
+    """Exported functions that no module outside of the kernel may call."""
+    writer.add(abi.ASSUMED, ({"name": writer.text(name)} for name in names))
+
+
 def add_targets(writer: TableWriter, identity: Identity, sizes: Mapping[int, int]) -> None:
     """How to know each target module; and the places that are relocated when one comes, for a module that must clear
     them itself. `sizes` are the bytes of a field by relocation type."""

@@ -28,7 +28,7 @@ from kgbuild.callgraph.model import CallGraph, Edge, Function, Name
 from kgbuild.callgraph.outside_callers import OutsideCaller, users_outside
 from kgbuild.csource.definitions import CALL, FUNCTION, MACRO, TYPE, VARIABLE, SourceItem
 from kgbuild.debuginfo.dwarf_units import DwarfUnit
-from kgbuild.diagnostics.refusals import Refusal
+from kgbuild.diagnostics.refusals import IN_A_CALLBACK, Refusal
 from kgbuild.estimation.source_changes import (
     CHANGED,
     NEW,
@@ -418,15 +418,17 @@ class _UnitEstimate:
             fact = f"{body.name} is in {body.section}, which runs once and is freed"
             if body.section.startswith(".exit"):
                 fact = f"{body.name} is in {body.section}, which only runs when its module goes"
-            self._refuse("K3-init", body, fact)
+            leave_out = "leave this hunk out if nothing else in the patch needs it (--ignore-init)"
+            self._refuse("K3-init", body, fact, f"{leave_out}, or {IN_A_CALLBACK}")
         names = self.unit.names.get(body.id, ())
         if len(names) > 1:
             shared = judge_shared([(n.name, n.bind == "local") for n in names])
             if shared.folded:
                 self.result.folded.append((body, shared.names))
 
-    def _refuse(self, code: str, body: Function, fact: str) -> None:
-        self.result.refusals.append(Refusal(code, f"{self.unit.source}: {body.name}", fact, symbol=body.name))
+    def _refuse(self, code: str, body: Function, fact: str, remedy: str = "") -> None:
+        place = f"{self.unit.source}: {body.name}"
+        self.result.refusals.append(Refusal(code, place, fact, symbol=body.name, remedy=remedy))
 
 
 def _pull(result: Estimate, graph: CallGraph) -> None:

@@ -33,6 +33,7 @@ KLP_STATES = "livepatch-states"
 KLP_ARCH = "livepatch-arch-sections"
 KGRAFT = "kgraft"
 SYNC_EACH_CPU = "sync-each-cpu"
+MODULES_REFUSED = "notifiers-refuse-modules"
 
 # By these the module writes into its own code (data/livepatch/main.c), and by one of SYNCS beside them.
 TEXT_POKE_SYMBOLS = ("text_poke", "text_mutex")
@@ -297,6 +298,13 @@ PROBES = (
         "the back end klp can be used: livepatch relocations, which the kernel resolves",
         "4.7",
         lambda e: "SHN_LIVEPATCH" in (e.source(LIVEPATCH_SOURCE) or ""),
+    ),
+    FeatureProbe(
+        MODULES_REFUSED,
+        "symbol `blocking_notifier_call_chain_robust` in vmlinux",
+        "a module is not loaded where a notifier says so, which `--assume-in-tree-callers` needs",
+        "5.10",
+        lambda e: e.has_symbol("blocking_notifier_call_chain_robust"),
     ),
     FeatureProbe(
         LOOKUP_EXPORTED,

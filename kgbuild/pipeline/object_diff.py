@@ -19,6 +19,7 @@ from kgbuild.diagnostics.refusals import Refusal
 from kgbuild.diagnostics.unused_options import NO_INIT_CODE, unused_option
 from kgbuild.diff.changes import Changes, compute_changes
 from kgbuild.diff.compare import Reason
+from kgbuild.diff.init_needs import judge_init_refusals
 from kgbuild.elf.consts import ET, SHF, SHT
 from kgbuild.elf.object import Object
 from kgbuild.elf.read import read
@@ -151,9 +152,9 @@ def diff_objects(
         )
     changes = compute_changes(View(orig), View(patched), place)
     closure = close_objects(changes, exports or {}, parent)
-    dropped = [r for r in closure.refusals if ignore_init and r.code == "K3-init"]
+    (kept, dropped), *_ = judge_init_refusals([changes], ignore_init)
     unused = [unused_option("--ignore-init", NO_INIT_CODE)] if ignore_init and not dropped else []
-    refusals = sorted({r for r in closure.refusals if r not in dropped})
+    refusals = sorted({*kept, *(r for r in closure.refusals if r not in changes.refusals)})
     closure = replace(closure, refusals=tuple(refusals))
     accounting = account(compute_ledger(orig, patched), changes, closure, ignored=dropped)
     refusals = sorted({*refusals, *accounting.refusals})

@@ -19,6 +19,7 @@ from kgbuild.arch.base import Arch
 from kgbuild.diagnostics.module_findings import finding
 from kgbuild.model import Finding
 from kgbuild.module_abi import (
+    ASSUMED,
     CALLBACKS,
     CONSTANTS,
     INITIAL,
@@ -67,6 +68,7 @@ def wrapper_macros(module: ModuleFile) -> tuple[str, ...]:
         "KGBUILD_CONSTANTS": CONSTANTS.symbol in there,
         "KGBUILD_CALLBACKS": CALLBACKS.symbol in there,
         "KGBUILD_STATES": STATES.symbol in there,
+        "KGBUILD_ASSUMED": ASSUMED.symbol in there,
         "KGBUILD_INITIAL": INITIAL.symbol in there,
         "KGBUILD_KEYS": InitialKind.KEY in kinds,
         "KGBUILD_CALLS": InitialKind.CALL in kinds,

@@ -36,9 +36,8 @@ def booted(
     runs = [b.run for b in built.values()]
     modules = sorted({name for case in CASES for name in case.list("modules")})
     silent = SilentProgress()
-    return run_vm(
-        kernel, runs, progress=silent, timeout=900, files=guest_files, modules=modules, oot_modules=guest_modules
-    )
+    files = {**guest_files, "/guest/kgbuild_caller.ko": guest_modules["kgbuild_caller"].read_bytes()}
+    return run_vm(kernel, runs, progress=silent, timeout=900, files=files, modules=modules, oot_modules=guest_modules)
 
 
 def test_two_builds_are_the_same(kernel_name: str, built: dict[str, Built], tmp_path: Path) -> None:

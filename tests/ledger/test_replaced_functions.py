@@ -166,3 +166,107 @@ def test_code_that_takes_the_address(before: str, after: str, pairs: list[tuple[
         assert ("old", "new") not in changed(found) and outcome(found) not in (CHANGED, NOTHING)
     else:
         assert changed(found) == pairs and outcome(found) == CHANGED
+
+
+THERE = "static noinline long there(long x) { return x * 3 + source; }\n"
+OTHERS = "const struct ops others = { there, 0, 4 };\nlong calls(long x) { return there(x) * 2; }\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "pairs"),
+    [
+        (OLD + THERE + OTHERS + TABLE % "old", THERE + OTHERS + TABLE % "there", [("old", "there")]),
+        # called alone
+        (
+            OLD + THERE + "long calls(long x) { return there(x) * 2; }" + TABLE % "old",
+            THERE + "long calls(long x) { return there(x) * 2; }" + TABLE % "there",
+            [("old", "there")],
+        ),
+        # it changes as well, for whoever reaches it otherwise
+        (
+            OLD + THERE + OTHERS + TABLE % "old",
+            THERE.replace("3", "5") + OTHERS + TABLE % "there",
+            [("old", "there"), ("there", "there")],
+        ),
+        # by two tables
+        (
+            OLD + THERE + OTHERS + TABLE % "old" + SECOND % ("old", "0"),
+            THERE + OTHERS + TABLE % "there" + SECOND % ("there", "0"),
+            [("old", "there")],
+        ),
+    ],
+    ids=["in a table", "called", "changed", "two tables"],
+)
+def test_one_that_was_there_already(before: str, after: str, pairs: list[tuple[str, str]]) -> None:
+    found = compared(before, after)
+    assert sorted(changed(found)) == pairs
+    assert outcome(found) == CHANGED
+    assert not [c for c in found.accounting.claims if c.by == UNACCOUNTED]
+
+
+COMPARED = "long asks(const struct ops *o) { return o->get == there; }\n"
+STORED = "long (*kept)(long); void keeps(void) { kept = there; }\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (OLD + THERE + OTHERS + COMPARED + TABLE % "old", THERE + OTHERS + COMPARED + TABLE % "there"),
+        (OLD + THERE + OTHERS + STORED + TABLE % "old", THERE + OTHERS + STORED + TABLE % "there"),
+        (OLD + THERE + OTHERS + TABLE % "old", THERE + OTHERS + COMPARED + TABLE % "there"),
+        # a table that comes with the patch would point to the copy
+        (
+            OLD + THERE + OTHERS + TABLE % "old",
+            THERE + OTHERS + TABLE % "there" + "const struct ops fresh = { there, 0, 9 };\n",
+        ),
+        # other units may compare what is global
+        (OLD + THERE.replace("static ", "") + TABLE % "old", THERE.replace("static ", "") + TABLE % "there"),
+        # others reach the old one
+        (
+            OLD + THERE + OTHERS + TABLE % "old" + "long more(long x) { return old(x) * 7 + old(2); }",
+            OLD + THERE + OTHERS + TABLE % "there" + "long more(long x) { return old(x) * 7 + old(2); }",
+        ),
+        (
+            OLD + THERE + OTHERS + TABLE % "old" + SECOND % ("old", "0"),
+            OLD + THERE + OTHERS + TABLE % "there" + SECOND % ("old", "0"),
+        ),
+        # the two change places
+        (OLD + THERE + SECOND % ("old", "there"), OLD + THERE + SECOND % ("there", "old")),
+        # code that keeps the old one's address
+        (
+            OLD + THERE + OTHERS + TABLE % "old" + "long (*kept)(long); void keeps(void) { kept = old; }",
+            THERE + OTHERS + TABLE % "there" + "long (*kept)(long); void keeps(void) { kept = there; }",
+        ),
+        # one of the kernel, or of another unit
+        (OLD + "extern long beyond(long);" + TABLE % "old", "extern long beyond(long);" + TABLE % "beyond"),
+    ],
+    ids=[
+        "compared",
+        "stored",
+        "compared by the patch",
+        "a new table",
+        "global",
+        "called",
+        "in another table",
+        "swapped",
+        "kept by code",
+        "elsewhere",
+    ],
+)
+def test_one_that_was_there_and_whose_address_means_something(before: str, after: str) -> None:
+    found = compared(before, after)
+    assert "K1-data" in outcome(found), outcome(found)
+
+
+def test_a_refusal_names_the_functions() -> None:
+    found = compared(OLD + TABLE % "old" + SECOND % ("old", "0"), OLD + NEW + TABLE % "new" + SECOND % ("old", "0"))
+    (refusal,) = [r for r in found.refusals if r.code == "K1-data"]
+    assert refusal.fact == "changed initial value of table (old -> new)"
+    assert "have old do what new does, if nothing else reaches it" in refusal.remedy
+    beyond = "extern long beyond(long), further(long);"
+    found = compared(beyond + TABLE % "beyond", beyond + TABLE % "further")
+    (refusal,) = found.refusals
+    assert refusal.fact.endswith("(beyond -> further)") and refusal.remedy.startswith("set the pointer in a callback")
+    # another value beside it: nothing but the value is named
+    found = compared(beyond + TABLE % "beyond", beyond + (TABLE % "further").replace(", 1 }", ", 7 }"))
+    assert [r.fact for r in found.refusals] == ["changed initial value of table at byte 16"]

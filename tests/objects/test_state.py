@@ -8,7 +8,6 @@ from typing import NamedTuple
 import pytest
 
 from kgbuild.closure.model import Closure
-from kgbuild.diff.init_needs import find_needed
 from tests.support.kernel import GivenGraph, close_text, close_units
 
 FLAGS = ("-g",)
@@ -713,47 +712,3 @@ def test_a_callback_may_fill_it() -> None:
         "#else\nstatic int count;\nint first(int x) { count += x; return source(count); }\n#endif\n"
     )
     assert (refused(c), states(c)) == ([], ["total filled"])
-
-
-INIT = """
-static int limit, other;
-#ifdef PATCHED
-{patched}
-#else
-section(".init.text") int setup(void) {{ limit = 5; sink(&other); return 0; }}
-int first(int x) {{ return source(x) + limit; }}
-#endif
-int second(int x) {{ return source(x) + limit + other++; }}
-"""
-
-
-@pytest.mark.parametrize(
-    ("patched", "needed"),
-    [
-        (
-            'static int fresh; section(".init.text") int setup(void) { limit = 5; fresh = 3; sink(&other); return 0; }'
-            "int first(int x) { return source(x) + fresh; }",
-            "it sets fresh, which first uses",
-        ),
-        (
-            'section(".init.text") int setup(void) { limit = 6; sink(&other); return 0; }'
-            "int first(int x) { return source(x) * limit; }",
-            "it sets limit, which first uses",
-        ),
-        # what it sets is not used by the patch, or was set before in the same way
-        (
-            'section(".init.text") int setup(void) { limit = 5; sink(&other); other = 7; return 0; }'
-            "int first(int x) { return source(x) * limit; }",
-            "",
-        ),
-        (
-            'section(".init.text") int setup(void) { limit = 5; sink(&other); return other; }'
-            "int first(int x) { return source(x) * limit; }",
-            "",
-        ),
-    ],
-)
-def test_init_code_that_the_rest_needs(patched: str, needed: str) -> None:
-    changes = close_text(INIT.format(patched=patched), flags=FLAGS).closure.units[0].changes
-    assert [*changes.init_changed] == ["setup"]
-    assert find_needed([changes]) == ({("unit.c", "setup"): needed} if needed else {})

@@ -248,7 +248,13 @@ class GivenGraph:
         return None
 
 
-def close_units(texts: Mapping[str, str], graph: GivenGraph, flags: Sequence[str] = ()) -> Closure:
+def close_units(
+    texts: Mapping[str, str],
+    graph: GivenGraph,
+    flags: Sequence[str] = (),
+    exports: dict[str, Export] = EXPORTS,
+    assume_callers: bool = False,
+) -> Closure:
     """Several C texts with #ifdef PATCHED, each a unit of one kernel, closed together."""
     sources = {name: f'#include "kernel.h"\n{text}' for name, text in texts.items()}
     image = link_kernel(tuple(compile_text(t, *pair_flags(split=False), name=n) for n, t in sources.items()))
@@ -257,7 +263,7 @@ def close_units(texts: Mapping[str, str], graph: GivenGraph, flags: Sequence[str
         before, after = (view(compile_text(text, *pair_flags((*flags, *d)), name=name)) for d in ((), ("-DPATCHED",)))
         changes, author = compute_changes(before, after, name), read_author(after, name)[0]
         units.append(UnitResult(name, changes, compute_parity(before, image), author=author))
-    return close(tuple(units), image, EXPORTS, graph=lambda: graph.at(image))
+    return close(tuple(units), image, exports, graph=lambda: graph.at(image), assume_callers=assume_callers)
 
 
 def check_module(p: Patched, data: bytes) -> None:

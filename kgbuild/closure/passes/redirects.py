@@ -11,10 +11,17 @@ from kgbuild.callgraph.outside_callers import OutsideCaller, users_outside
 from kgbuild.closure.builder import ClosureBuilder
 from kgbuild.closure.callers import original_in_graph, users_in
 from kgbuild.closure.model import REPLACED, Contents, MemberKey, Redirect, UnitResult
+from kgbuild.diagnostics.refusals import ASSUME_CALLERS, IN_A_CALLBACK
 from kgbuild.elf.consts import STB
 from kgbuild.model import VMLINUX
 from kgbuild.objects.atoms import FUNCTION, UNDEFINED, Ambiguous, Atom
 from kgbuild.proof.parity import AMBIGUOUS, EXACT, OVERRIDDEN, OWN_BYTES, PADDED_BYTES, names_at
+
+_ASSUMED = (
+    "it is exported and can't be redirected; its callers in the kernel and its modules come along "
+    "(--assume-in-tree-callers). A module that is not the kernel's own would go on with the old code: the patch is not "
+    "loaded beside one, and one that calls it is not loaded later"
+)
 
 
 def redirect_changed(builder: ClosureBuilder) -> None:
@@ -44,7 +51,9 @@ def redirect(builder: ClosureBuilder, number: int, orig: Atom, patched: Atom) ->
     image = builder.world.image(unit.target)
     if image.is_init(found.address):
         fact = f"{name} lies in {image.section_at(found.address)}, freed after boot"
-        builder.refuse("K3-init", number, name, fact)
+        builder.refuse(
+            "K3-init", number, name, fact, remedy=IN_A_CALLBACK
+        )  # --ignore-init is for init code of the object
     elif not unit.changes.orig.has_trace_site(orig):
         pull_callers(builder, number, orig, patched)
     else:
@@ -99,20 +108,23 @@ def pull_callers(builder: ClosureBuilder, number: int, orig: Atom, patched: Atom
     if (chain := _chain(builder, key)) and len(chain) > 1:
         why = f"{name} would come along ({' calls '.join(chain)}) and has no __fentry__ site either"
     exports = builder.world.exports
-    known = unit.target == VMLINUX and any(builder.world.exported(n) for n in orig.names)
-    if known or any(n in exports for n in orig.names):
+    exported = [n for n in orig.names if n in exports or (unit.target == VMLINUX and builder.world.exported(n))]
+    if exported and not builder.assume_callers:
         fact = f"{why}; it is exported, so not all its callers are known"
-        builder.refuse("K4-not-traceable", number, name, fact)
+        builder.refuse("K4-not-traceable", number, name, fact, remedy=ASSUME_CALLERS)
         return
     users = users_in(unit.changes.patched, patched, unit.target == VMLINUX)
     if users.takers:
         fact = f"{why}; {', '.join(users.takers[:3])} holds its address"
         builder.refuse("K4-not-traceable", number, name, fact)
         return
-    if orig.bind != STB.LOCAL and not _pull_from_outside(builder, number, orig, patched, why):
+    if (exported or orig.bind != STB.LOCAL) and not _pull_from_outside(builder, number, orig, patched, why):
         return
     for function in users.callers:
         _pull_in(builder, number, function, name, key)
+    if exported:
+        builder.assumed.update(exported)
+        builder.warnings.append(f"{unit.source}: {name}: {_ASSUMED}")
     if not users.callers and orig.bind == STB.LOCAL and not _is_used(builder, number, patched):
         builder.refuse("K4-not-traceable", number, name, f"{why}; no caller of it is known")
 

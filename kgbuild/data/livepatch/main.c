@@ -8,7 +8,8 @@
  * KGBUILD_CALLS for static keys and calls among them), KGBUILD_CONSTANTS where patched code holds runtime constants (since 6.11),
  * KGBUILD_REGISTERS on kernels before 5.1 (never booted), KGBUILD_SYNC_EACH_CPU where text_poke_sync is called
  * smp_text_poke_sync_each_cpu (since 6.16), KGBUILD_CALLBACKS and KGBUILD_STATES for patches whose author wrote some,
- * KGBUILD_KALLSYMS for the back end kallsyms.
+ * KGBUILD_ASSUMED where callers outside of the kernel and its modules are taken not to exist, KGBUILD_KALLSYMS for the
+ * back end kallsyms.
  *
  * Before anything is patched the running kernel's build-id is compared with the one the patch was made for: two
  * kernels of one version string can differ, and a live patch for one would corrupt the other.
@@ -26,6 +27,19 @@
 #include "identity.c"
 
 #include "initial.c"
+
+#ifdef KGBUILD_ASSUMED
+#include "callers.c"
+#else
+static int __init watch_callers(void)
+{
+	return 0;
+}
+
+static void unwatch_callers(void)
+{
+}
+#endif
 
 /* not static: an author's callbacks may ask for it */
 struct klp_patch kgbuild_patch;
@@ -393,7 +407,10 @@ static int __init kgbuild_init(void)
 	int error = check_kernel();
 
 	if (!error)
-		error = make_tables();
+		error = watch_callers();
+	if (error)
+		goto out;
+	error = make_tables();
 	if (!error) {
 		write_constants();
 		write_initial(NULL);
@@ -401,15 +418,19 @@ static int __init kgbuild_init(void)
 		error = enable_patch();
 	}
 	if (error) {
+		unwatch_callers();
 		free_tables();
-		free_found();
 	}
+out:
+	if (error)
+		free_found();
 	return error;
 }
 
 static void __exit kgbuild_exit(void)
 {
 	unregister_patch();
+	unwatch_callers();
 	free_tables();
 	free_found();
 }

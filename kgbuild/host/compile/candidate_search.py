@@ -6,10 +6,12 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from kgbuild.csource.header_impact import changed_type_words
@@ -120,7 +122,7 @@ class CandidateSearch:
         for unit in units:
             by_source.setdefault(unit.source, []).append(unit)
         wanted = max(1, _SAMPLES // max(len(self.headers), 1))
-        sizes = {source: (self.kernel.source / source).stat().st_size for source in by_source}
+        sizes = {source: _size_of(self.kernel.source / source) for source in by_source}
         because: dict[str, str] = {}
         with ThreadPoolExecutor(max(self.jobs, 1)) as pool:
             for header, files in self.headers.items():
@@ -266,3 +268,8 @@ def exceeds(total: int, looked: int, found: int, limit: int) -> bool:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _size_of(path: Path) -> int:
+    """Bytes of a source file; one that the build makes (fs/unicode/utf8data.c) is not in the source, and comes last."""
+    return path.stat().st_size if path.is_file() else sys.maxsize

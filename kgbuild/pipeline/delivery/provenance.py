@@ -169,6 +169,7 @@ def _options(told: Told, inputs: Sequence[Path], place: Path, jobs: int, offline
         allow_types=frozenset(said["allow_type"]),
         ignore_init=bool(said["ignore_init"]),
         dynamic_keys=bool(said.get("dynamic_keys", True)),
+        assume_in_tree_callers=bool(said.get("assume_in_tree_callers", False)),
         replace=bool(said["replace"]),
         jobs=jobs,
         offline=offline,

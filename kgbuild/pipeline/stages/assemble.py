@@ -25,7 +25,7 @@ from kgbuild.host.link.kbuild_directory import module_directory
 from kgbuild.host.link.link import link_module
 from kgbuild.host.link.module_objects import wrapper_source, wrapper_symbols
 from kgbuild.host.modules.running import RunningKernel
-from kgbuild.kernel.feature_probes import CLEARS_LATE, TEXT_POKE, what_text_poke_needs
+from kgbuild.kernel.feature_probes import CLEARS_LATE, MODULES_REFUSED, TEXT_POKE, what_text_poke_needs
 from kgbuild.livepatch.cumulative import Patched, check_kernel, put_on_top
 from kgbuild.livepatch.data_handover import warn_of_lost_values
 from kgbuild.model import VMLINUX
@@ -46,6 +46,8 @@ from kgbuild.proof.record import (
 from kgbuild.report.build import author_report
 from kgbuild.verification.reading.contents import digest_contents
 from kgbuild.verification.reading.reader import read_module
+
+WATCHES_MODULES = "main.c"  # the wrapper that has callers.c
 
 
 def put_on_older(asked: Inputs, prepared: Prepared, closed: Closed, name: str, run: Run) -> Closed:
@@ -97,6 +99,7 @@ def assemble(prepared: Prepared, closed: Closed, name: str, run: Run) -> Assembl
         backend = choose_backend(options.backend, features, kernel.id.name)
         clear = backend.injects and bool(targets) and CLEARS_LATE not in features
         check_writing(closure, clear, features)
+        check_assumed(closure, backend, features)
         defines = _defines(closure, backend, features, bool(targets), clear)
         bound = wrapper_symbols(kernel, run.cache, backend.wrapper, defines)
         names = sorted({*bound, *backend.own_symbols(features, bool(closure.targets))})
@@ -135,6 +138,7 @@ def _defines(closure: Closure, backend: Backend, features: frozenset[str], targe
         "KGBUILD_CONSTANTS": bool(closure.constants),
         "KGBUILD_CALLBACKS": bool(closure.callbacks),
         "KGBUILD_STATES": bool(closure.states),
+        "KGBUILD_ASSUMED": bool(closure.assumed),
         "KGBUILD_INITIAL": bool(initial),
         "KGBUILD_KEYS": any(i.keys for i in initial),
         "KGBUILD_CALLS": any(i.trampoline for i in initial),
@@ -160,6 +164,16 @@ def check_writing(closure: Closure, clear_late: bool, features: frozenset[str]) 
     if (clear_late or closure.constants) and TEXT_POKE not in features:
         fact = f"writing into the module's code needs {what_text_poke_needs()}"
         raise Refused([Refusal("K2-special", ", ".join(closure.constants or closure.targets), fact)])
+
+
+def check_assumed(closure: Closure, backend: Backend, features: frozenset[str]) -> None:
+    """Raise Refused (K4-not-traceable) where the module can't keep others from calling what it can't redirect: by a
+    back end whose wrapper does not, or on a kernel that loads a module whatever a notifier says."""
+    if not closure.assumed or (backend.wrapper == WATCHES_MODULES and MODULES_REFUSED in features):
+        return
+    who = f"the back end {backend.name}" if MODULES_REFUSED in features else "this kernel (before 5.10)"
+    fact = f"{who} has no way to keep other modules from calling it, which --assume-in-tree-callers needs"
+    raise Refused([Refusal("K4-not-traceable", name, fact, symbol=name) for name in closure.assumed])
 
 
 def _record(closure: Closure, running: RunningKernel, own: list[SymbolKey], options: Options) -> ProofRecord:
@@ -215,6 +229,7 @@ def _note(
         "bound": bound,
         "data": [v._asdict() for v in new_variables(closure)],
         **({"literals": literals} if literals else {}),
+        **({"assumed": list(closure.assumed)} if closure.assumed else {}),
         **({"fixes": list(options.fixes)} if options.fixes else {}),
         **({"release": options.release} if options.release else {}),
         "allowed": [f"{option} {value}".strip() for option, value in record.allowed],

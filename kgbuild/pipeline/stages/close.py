@@ -146,6 +146,7 @@ def close(asked: Inputs, prepared: Prepared, proven: Proven, compared: Compared,
                 graph,
                 pull_always=options.pull == ALWAYS,
                 tracked=INDIRECT_BRANCHES in running.features,
+                assume_callers=options.assume_in_tree_callers,
             )
         if options.dynamic_keys and closure.late_keys and keys.add(closure, units, proven.units, own):
             continue

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 from kgbuild.accounting.account import Accounting, UnitLedger, account_all, no_effects, with_places
 from kgbuild.closure.model import Closure, UnitResult
-from kgbuild.diagnostics.refusals import RULES, Refusal, Refused
+from kgbuild.diagnostics.refusals import Refusal, Refused
 from kgbuild.diagnostics.unused_options import NO_INIT_CODE, unused_option
 from kgbuild.diff.author_macros import leave_out, read_author
 from kgbuild.diff.changes import Changes, compute_changes
-from kgbuild.diff.init_needs import find_needed
+from kgbuild.diff.init_needs import judge_init_refusals
 from kgbuild.diff.ipa_clones import parse_ipa_clones
 from kgbuild.diff.types_in_use import check_types
 from kgbuild.elf.object import Object
@@ -194,19 +194,9 @@ def _left_out(unit: UnitResult, judged_unit: UnitResult) -> tuple[Refusal, ...]:
 def judge_init(units: Sequence[UnitResult], ignore: bool, warnings: list[str]) -> tuple[UnitResult, ...]:
     """Leave out changes of init code if requested, except those that set something the rest of the patch uses. What is
     left out is added to `warnings`."""
-    needed = find_needed([u.changes for u in units]) if any(u.changes.init_changed for u in units) else {}
     out = []
-    for unit in units:
-        refusals = []
-        for refusal in unit.changes.refusals:
-            why = needed.get((unit.changes.place, refusal.symbol), "") if refusal.code == "K3-init" else ""
-            if why:
-                fact = f"{refusal.fact}; {why}, so that it can't be left out"
-                refusals.append(replace(refusal, fact=fact, remedy=RULES["K3-init"].remedy.partition(", or ")[2]))
-            elif refusal.code == "K3-init" and ignore:
-                warnings.append(f"{refusal.place}: {refusal.fact}; ignored by --ignore-init")
-            else:
-                refusals.append(refusal)
+    for unit, (refusals, left_out) in zip(units, judge_init_refusals([u.changes for u in units], ignore), strict=True):
+        warnings += (f"{r.place}: {r.fact}; ignored by --ignore-init" for r in left_out)
         out.append(replace(unit, changes=_with_refusals(unit.changes, refusals)))
     return tuple(out)
 

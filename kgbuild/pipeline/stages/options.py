@@ -24,6 +24,7 @@ class Options:
     the paths in patches are relative; `oot_modules`: the .ko files that are loaded. `tools`: which programs compile.
     `share`: take objects that were compiled for another kernel from the same text. `fixes`: what the module says that
     it fixes, as CVE numbers; `release`: its number in a row of releases, 0 for none.
+    `assume_in_tree_callers`: an exported function that can't be redirected has no callers but the kernel's own.
     `all_reasons`: go on with all units where the first ones show that the patch is refused.
     `dynamic_keys`: patched code reads static keys of its module at run time where they can't be set up.
     """
@@ -53,6 +54,7 @@ class Options:
     all_reasons: bool = False
     dynamic_keys: bool = True
     share: bool = False
+    assume_in_tree_callers: bool = False
 
     @property
     def for_bytes(self) -> dict[str, Any]:
@@ -72,6 +74,7 @@ class Options:
             "toolchain": "host" if self.tools.host or not self.tools.sandbox else "exact",
             "sandbox": self.tools.sandbox,
             **({} if self.dynamic_keys else {"dynamic_keys": False}),
+            **({"assume_in_tree_callers": True} if self.assume_in_tree_callers else {}),
             **({"fixes": list(self.fixes)} if self.fixes else {}),
             **({"release": self.release} if self.release else {}),
         }
@@ -83,4 +86,5 @@ class Options:
         out += [{"option": "--allow-unproven", "value": v} for v in sorted(self.allow_unproven)]
         out += [{"option": "--allow-type", "value": v} for v in sorted(self.allow_types)]
         out += [] if self.tools.sandbox else [{"option": "--no-sandbox", "value": ""}]
+        out += [{"option": "--assume-in-tree-callers", "value": ""}] if self.assume_in_tree_callers else []
         return out + ([{"option": "--ignore-init", "value": ""}] if self.ignore_init else [])

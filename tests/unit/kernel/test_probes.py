@@ -23,7 +23,12 @@ OLD = ProbeEvidence(
 )
 NEW = ProbeEvidence(
     config=dict.fromkeys(("X86_KERNEL_IBT", "KPROBES", "LIVEPATCH", "KGRAFT"), "y"),
-    has_symbol={"clear_relocate_add", *feature_probes.TEXT_POKE_SYMBOLS, *feature_probes.SYNCS}.__contains__,
+    has_symbol={
+        "clear_relocate_add",
+        "blocking_notifier_call_chain_robust",
+        *feature_probes.TEXT_POKE_SYMBOLS,
+        *feature_probes.SYNCS,
+    }.__contains__,
     source={
         feature_probes.MODPOST_SOURCE: GETOPT.format("ei:MmnT:to:au:WwENd:"),
         feature_probes.MODULE_COMMON_SOURCE: "#include <linux/module.h>",
@@ -56,7 +61,13 @@ def test_a_newer_one_says_yes_to_all() -> None:
     ("field", "names"),
     [
         ("config", {feature_probes.INDIRECT_BRANCHES, feature_probes.LIVEPATCH}),
-        ("has_symbol", {feature_probes.CLEARS_LATE, feature_probes.TEXT_POKE, feature_probes.SYNC_EACH_CPU}),
+        (
+            "has_symbol",
+            {
+                *(feature_probes.CLEARS_LATE, feature_probes.TEXT_POKE, feature_probes.SYNC_EACH_CPU),
+                feature_probes.MODULES_REFUSED,
+            },
+        ),
         ("objtool", {feature_probes.DELAYED_OBJTOOL}),
         (
             "source",
