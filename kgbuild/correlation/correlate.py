@@ -24,7 +24,7 @@ from kgbuild.objects.view import View
 NONE = Entries()
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Correlation:
     """Pairs of atoms. `to_original[i]` are the original's atoms that the patched atom i is (several where bodies
     were folded), `to_patched[i]` the reverse. `lines`: whether a line number may differ by accident (see noise).

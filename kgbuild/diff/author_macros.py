@@ -12,7 +12,8 @@ They are records in sections of their own, which never go into a module:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from kgbuild.correlation.declared_variables import SECTION as SAME_STATE
 from kgbuild.correlation.declared_variables import SameState, read_declared
@@ -29,8 +30,7 @@ FAMILIES = {"kpatch": "kpatch-macros.h", "klp": "linux/livepatch_helpers.h"}
 _KINDS = [["ignore", "function"], ["ignore", "section"], *(["callback", kind] for kind in CALLBACKS)]
 
 
-@dataclass(frozen=True)
-class Author:
+class Author(NamedTuple):
     """What the author of one unit asks for. `callbacks` are (kind, the function's atom in the patched object)."""
 
     families: frozenset[str] = frozenset()

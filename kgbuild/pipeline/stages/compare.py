@@ -90,7 +90,7 @@ def compare_units(prepared: Prepared, units: Sequence[ProvenUnit], run: Run) -> 
 
 
 def _with_exports(unit: UnitResult, exports: Sequence[Refusal]) -> UnitResult:
-    return replace(unit, changes=_with_refusals(unit.changes, (*unit.changes.refusals, *exports)))
+    return unit._replace(changes=_with_refusals(unit.changes, (*unit.changes.refusals, *exports)))
 
 
 def _compare_unit(proven: ProvenUnit, allowed: frozenset[str]) -> ComparedUnit:
@@ -202,7 +202,7 @@ def judge_init(units: Sequence[UnitResult], ignore: bool, warnings: list[str]) -
                 warnings.append(f"{refusal.place}: {refusal.fact}; ignored by --ignore-init")
             else:
                 refusals.append(refusal)
-        out.append(replace(unit, changes=_with_refusals(unit.changes, refusals)))
+        out.append(unit._replace(changes=_with_refusals(unit.changes, refusals)))
     return tuple(out)
 
 
