@@ -11,7 +11,6 @@ from pathlib import Path
 
 from kgbuild.errors import ToolError
 
-
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OTHERS_ENTER = stat.S_IXGRP | stat.S_IXOTH
 _OWN = "set XDG_CACHE_HOME to a directory of your own"
