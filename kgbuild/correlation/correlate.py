@@ -204,11 +204,12 @@ def _pair_by_reference(result: Correlation, entries: tuple[Entries, Entries]) ->
             if orig.section not in concerned:
                 continue
             try:
+                by_entries = orig.section in with_entries
                 orig_refs = result.orig.refs(orig)
-                if orig.section not in with_entries and wanted.isdisjoint([r.atom for r in orig_refs]):
+                if not by_entries and wanted.isdisjoint([r.atom for r in orig_refs]):
                     continue
                 patched_refs = result.patched.refs(patched)
-                of_entries = _entry_refs(entries[0].of(orig.id), entries[1].of(patched.id))
+                of_entries = _entry_refs(entries[0].of(orig.id), entries[1].of(patched.id)) if by_entries else []
             except Ambiguous:
                 continue
             if len(orig_refs) != len(patched_refs) or not _same_code(result, orig, patched):
