@@ -47,7 +47,7 @@ def first_difference(orig: bytes, patched: bytes) -> int:
     return next((i for i, (orig_byte, patched_byte) in enumerate(pairs) if orig_byte != patched_byte), -1)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _OuterComparison:
     """One comparison from outside, with all that it leads to: the pairs of functions under way, and whether one of them
     was met again and taken to be the same."""
@@ -56,7 +56,7 @@ class _OuterComparison:
     assumed: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Scope:
     """What the comparison of one pair of functions has to go by, and what it finds.
 

@@ -149,7 +149,7 @@ def read_symbol_columns(table: memoryview, order: ByteOrder) -> SymbolColumns:
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Object:
     """A parsed ELF64 file.
 

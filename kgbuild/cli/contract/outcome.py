@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kgbuild.report.documents import ErrorRow
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Delivered:
     """What the run has written already."""
 

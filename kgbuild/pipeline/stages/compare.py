@@ -207,7 +207,7 @@ def judge_init(units: Sequence[UnitResult], ignore: bool, warnings: list[str]) -
 
 
 def _with_refusals(changes: Changes, refusals: Sequence[Refusal]) -> Changes:
-    return replace(changes, refusals=tuple(refusals))
+    return changes._replace(refusals=tuple(refusals))
 
 
 def _own_options(compiled: Compiled) -> list[str]:
