@@ -241,7 +241,7 @@ def _concerned(view: View, atoms: set[int], entries: Entries) -> tuple[set[int],
 
 def _same_code(result: Correlation, orig: Atom, patched: Atom) -> bool:
     """Whether the bytes of a pair are the same, but for references and line numbers."""
-    if result.orig.masked(orig) == result.patched.masked(patched):
+    if result.orig.same_masked(orig, result.patched, patched):
         return True
     return result.lines and orig.kind == FUNCTION and differ_in_lines_only(result.orig, orig, result.patched, patched)
 
@@ -420,16 +420,19 @@ def _part_changed_stateless(result: Correlation) -> None:
 
 def same_stateless(result: Correlation, orig: Atom, patched: Atom) -> bool:
     """Whether a pair of such variables begins with the same values, but for the line of a debug switch."""
+    described = result.patched.section_name(patched) in DEBUG_SECTIONS
     try:
-        orig_data, patched_data = result.orig.masked(orig), result.patched.masked(patched)
+        same = result.orig.same_masked(orig, result.patched, patched)
+        if not same and described:
+            at, bits = result.patched.arch.debug_line
+            orig_data, patched_data = (
+                _without_bits(result.patched, raw, at, bits)
+                for raw in (result.orig.masked(orig), result.patched.masked(patched))
+            )
+            same = orig_data == patched_data
     except Ambiguous:
         return False
-    if orig_data != patched_data and result.patched.section_name(patched) in DEBUG_SECTIONS:
-        at, bits = result.patched.arch.debug_line
-        orig_data, patched_data = (_without_bits(result.patched, raw, at, bits) for raw in (orig_data, patched_data))
-    return orig_data == patched_data and (
-        result.patched.section_name(patched) not in DEBUG_SECTIONS or _same_texts(result, orig, patched)
-    )
+    return same and (not described or _same_texts(result, orig, patched))
 
 
 def _same_texts(result: Correlation, orig: Atom, patched: Atom) -> bool:

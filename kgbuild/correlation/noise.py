@@ -153,6 +153,13 @@ def line_arguments(view: View, function: Atom) -> set[int]:
     In a stretch of code up to a call, one argument register is given a constant, and the one before it the address of
     a file's or a function's name.
     """
+    known: dict[int, set[int]] = view.__dict__.setdefault("_line_arguments", {})
+    if function.id not in known:
+        known[function.id] = _read_line_arguments(view, function)
+    return known[function.id]
+
+
+def _read_line_arguments(view: View, function: Atom) -> set[int]:
     out: set[int] = set()
     try:
         refs = {r.offset: r for r in view.refs(function)}
@@ -161,7 +168,7 @@ def line_arguments(view: View, function: Atom) -> set[int]:
     units = _units(view)
     stretch: dict[int, tuple[bool, range]] = {}  # argument -> (names the place, bytes of the immediate)
     calls = {i.offset for i in view.instructions(function) if i.is_call or i.ends_flow}
-    loads = {load.offset: load for load in view.arch.argument_loads(view.content(function))}
+    loads = {load.offset: load for load in view.argument_loads(function)}
     for i in view.instructions(function):
         load = loads.get(i.offset)
         if load is not None:
@@ -179,9 +186,9 @@ def line_arguments(view: View, function: Atom) -> set[int]:
 
 def differ_in_lines_only(orig_view: View, orig: Atom, patched_view: View, patched: Atom) -> bool:
     """Whether the code of two functions of one size differs in nothing but line numbers passed to functions."""
-    orig_code, patched_code = orig_view.masked(orig), patched_view.masked(patched)
-    if len(orig_code) != len(patched_code):
+    if orig.size != patched.size:
         return False
+    orig_code, patched_code = orig_view.masked(orig), patched_view.masked(patched)
     at = {
         i
         for i, (orig_byte, patched_byte) in enumerate(zip(orig_code, patched_code, strict=True))
@@ -194,7 +201,7 @@ def differ_in_lines_only(orig_view: View, orig: Atom, patched_view: View, patche
 
 def _constants(view: View, function: Atom) -> set[int]:
     """Offsets in a function of the bytes of all immediates that are arguments."""
-    loads = view.arch.argument_loads(view.content(function))
+    loads = view.argument_loads(function)
     return {
         i for load in loads if load.immediate for i in range(load.field_offset, load.field_offset + load.field_size)
     }

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from kgbuild.arch import for_object
-from kgbuild.arch.base import Arch, Instruction
+from kgbuild.arch.base import Arch, ArgumentLoad, Instruction
 from kgbuild.elf.consts import SHN, SHT, STB, STT
 from kgbuild.elf.object import Object, RelocRow, Section, Symbol
 from kgbuild.objects.atoms import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom
@@ -42,6 +42,7 @@ class AtomTable:
         self._sized: dict[tuple[int, int, int], int] = {}
         self._entry_sizes: dict[int, int | None] = {}
         self._instructions: dict[int, list[Instruction]] = {}
+        self._argument_loads: dict[int, list[ArgumentLoad]] = {}
         self._raws: dict[int, bytes] = {}
         self._symbols: dict[int, Symbol] = {}
         self._ways: dict[int, int] = {}
@@ -251,6 +252,12 @@ class AtomTable:
         if atom.id not in self._instructions:
             self._instructions[atom.id] = self.arch.decode(self.content(atom))
         return self._instructions[atom.id]
+
+    def argument_loads(self, atom: Atom) -> list[ArgumentLoad]:
+        """What the atom's code loads into the registers of arguments; offsets are relative to the atom."""
+        if atom.id not in self._argument_loads:
+            self._argument_loads[atom.id] = self.arch.argument_loads(self.content(atom))
+        return self._argument_loads[atom.id]
 
     def _decode_section(self, index: int) -> list[Instruction]:
         key = -1 - index

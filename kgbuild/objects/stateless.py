@@ -111,7 +111,7 @@ def _given(view: View, function: Atom) -> dict[int, str]:
     if function.id not in known:
         out = known[function.id] = {}
         refs = {r.offset: r for r in view.refs(function)}
-        loads = {load.field_offset for load in view.arch.argument_loads(view.content(function))} & refs.keys()
+        loads = {load.field_offset for load in view.argument_loads(function)} & refs.keys()
         fields = sorted(refs)
         at = 0
         waiting: list[int] = []

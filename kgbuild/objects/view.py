@@ -18,6 +18,7 @@ from kgbuild.elf.object import Object
 from kgbuild.objects.atom_table import AtomTable
 from kgbuild.objects.atoms import DATA, FUNCTION, Ambiguous, Atom, Ref
 
+_ZEROS = [bytes(size) for size in range(33)]
 _SECTION = int(STT.SECTION)  # a plain integer: each comparison with a member of an enumeration is a call
 
 
@@ -29,6 +30,8 @@ class View(AtomTable):
         self._refs: dict[int, tuple[Ref, ...]] = {}
         # symbols that mean one atom, whatever is added to them: the atom, and how far from its start the symbol is
         self._fixed: dict[int, tuple[int, int]] = {}
+        # symbols of sections and labels, which mean a place: the section, and the offset
+        self._places: dict[int, tuple[int, int]] = {}
 
     def refs(self, atom: Atom) -> tuple[Ref, ...]:
         """Every reference from `atom`, ordered by offset. Raises Ambiguous for one that can't be resolved."""
@@ -96,6 +99,9 @@ class View(AtomTable):
             known = self._fixed.get(sym)
             if known is not None:
                 return known[0], known[1] + where
+            place = self._places.get(sym)
+            if place is not None:
+                return self.locate(place[0], place[1] + where)
         symbol = self._symbol(sym)
         if code_start and symbol.shndx and symbol.shndx < SHN.LORESERVE:
             section = self.obj.sections[symbol.shndx]
@@ -109,7 +115,8 @@ class View(AtomTable):
             # the assembler keeps the label of a constant or string where something is added to it (`"abc" + 4`)
             atom, delta = self.locate(symbol.shndx, symbol.value)
             return atom, delta + where
-        if symbol.type == STT.SECTION or symbol.name.startswith(".L"):
+        if symbol.type == _SECTION or symbol.name.startswith(".L"):
+            self._places[sym] = (symbol.shndx, symbol.value)
             return self.locate(symbol.shndx, symbol.value + where)
         atom, delta = self.locate(symbol.shndx, symbol.value + where, symbol=sym)
         if self._of_symbol.get(sym) == atom:
@@ -134,8 +141,23 @@ class View(AtomTable):
         if not refs:
             return self.content(atom)  # no second copy of a large .bss
         raw = bytearray(self.content(atom))
-        self.arch.relocs.clear(raw, refs, self.obj.order)
+        if self.arch.relocs.partial:
+            self.arch.relocs.clear(raw, refs, self.obj.order)
+            return bytes(raw)
+        for offset, _, size, _, _, _, _, _ in refs:
+            raw[offset : offset + size] = _ZEROS[size]
         return bytes(raw)
+
+    def same_masked(self, atom: Atom, other: View, patched: Atom) -> bool:
+        """Whether `masked` is the same of an atom of this object and of one of another."""
+        refs, patched_refs = self.refs(atom), other.refs(patched)
+        if atom.size != patched.size:
+            return False
+        if len(refs) == len(patched_refs) and self.content(atom) == other.content(patched):
+            fields = [(r.offset, r.type, r.size) for r in refs]
+            if fields == [(r.offset, r.type, r.size) for r in patched_refs]:
+                return True
+        return self.masked(atom) == other.masked(patched)
 
     # -- who refers to a section -------------------------------------------------------------------------------
 
@@ -150,8 +172,9 @@ class View(AtomTable):
         out: dict[int, set[int]] = {}
         for index in self.obj.rela_of:
             if self.obj.sections[index].alloc:
-                for _, _, sym, _ in self.obj.reloc_rows(index):
-                    out.setdefault(table[sym], set()).add(index)
+                symbols = {row[2] for row in self.obj.reloc_rows(index)}
+                for section in {table[sym] for sym in symbols}:
+                    out.setdefault(section, set()).add(index)
         return out
 
     # -- trace sites -------------------------------------------------------------------------------------------
