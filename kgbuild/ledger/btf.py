@@ -75,7 +75,7 @@ class _BtfTypes:
             raise ValueError("wrong magic number")
         _, _, _, header, type_at, type_size, string_at, string_size = struct.unpack_from(PREFIX[order] + _HEADER, data)
         raw = data[header + type_at : header + type_at + type_size]
-        self.words = words = words_of(raw, order).tolist()
+        self.words = words = words_of(raw, order)
         self.strings = data[header + string_at : header + string_at + string_size]
         self.name = StringTable(self.strings).at
         self.at = [-1]

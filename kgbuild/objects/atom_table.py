@@ -21,8 +21,7 @@ from kgbuild.objects.entry_sizes import entry_size
 _NO_PLACE = frozenset((int(STT.FILE), int(STT.SECTION)))
 # plain integers: each comparison with a member of an enumeration is a call
 _UNDEF, _RESERVED, _LOCAL = int(SHN.UNDEF), int(SHN.LORESERVE), int(STB.LOCAL)
-# how the places of a section are told apart: by its atoms, string by string, from each place that is referred to, entry
-# by entry
+# how the places of a section are read: as its atoms, as strings, each that is referred to by itself, as entries
 _BY_ATOMS, _BY_STRINGS, _BY_PLACES, _BY_ENTRIES = range(4)
 
 
