@@ -69,7 +69,7 @@ class _BtfTypes:
     """The types of a .BTF section; `named` holds those that have one of the names `wanted`, or one that BPF finds by a
     prefix. Raises ValueError, IndexError or struct.error if it can't be read."""
 
-    def __init__(self, data: bytes, wanted: Iterable[str]) -> None:
+    def __init__(self, data: bytes, wanted: Iterable[str] = ()) -> None:
         order = order_of_magic(_MAGIC, data)
         if order is None:
             raise ValueError("wrong magic number")
