@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 # A place in an ELF file: the index of a section, and an offset in it in bytes.
 SectionOffset = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class KernelId:
+class KernelId(NamedTuple):
     """The name of one kernel: `distro:release=version`. `build_id` (hex) identifies it in the cache."""
 
     distro: str
@@ -31,8 +31,7 @@ class KernelId:
         return self.name + version
 
 
-@dataclass(frozen=True)
-class ExternalTree:
+class ExternalTree(NamedTuple):
     """Source of modules that is not in the kernel's tree.
 
     folder  the user's directory, for messages; never written to
@@ -45,8 +44,7 @@ class ExternalTree:
     digest: str
 
 
-@dataclass(frozen=True)
-class ToolChoice:
+class ToolChoice(NamedTuple):
     """What the user says of the programs that compile, and of where packages come from.
 
     host      use this machine's own programs (--toolchain host), not those that built the kernel
@@ -106,8 +104,7 @@ class Kernel:
     compile_seconds: int = 0
 
 
-@dataclass(frozen=True)
-class UnitCommand:
+class UnitCommand(NamedTuple):
     """How kbuild compiles one translation unit of this kernel.
 
     source   path of the .c file relative to the source tree ("fs/proc/version.c")

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kgbuild.accounting.claims import Claim, Claims
 from kgbuild.accounting.source_places import changed_lines, place_of
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
 _SHOWN = ("section", "symbol", "kind", "offset")
 
 
-@dataclass(frozen=True)
-class Accounting:
+class Accounting(NamedTuple):
     """The ledger of one unit with the claim for each difference, in the ledger's order."""
 
     place: str
@@ -139,8 +137,7 @@ def _without_module(claim: Claim) -> Claim:
     return Claim(claim.difference, UNACCOUNTED, "no function changes, so that there is no module to have it")
 
 
-@dataclass(frozen=True)
-class UnitLedger:
+class UnitLedger(NamedTuple):
     """The ledger of one unit, and what was left out on request: refusals suppressed by --ignore-init, and what the
     patch's author asked to leave out."""
 
@@ -203,7 +200,7 @@ def with_places(
                 else claim
                 for claim in claims
             ]
-        out.append(replace(accounting, claims=tuple(claims)))
+        out.append(accounting._replace(claims=tuple(claims)))
     return tuple(out)
 
 

@@ -213,7 +213,7 @@ class Claims(UnitFacts):
         for view, atom in ((self.orig, orig), (self.patched, patched)):
             if atom is None:
                 continue
-            if not is_stateless(view, atom) or not variable(atom.name).startswith("_entry"):
+            if not variable(atom.name).startswith("_entry") or not is_stateless(view, atom):
                 return False
             if {view.obj.sections[i].name for i in view.sections_referring_to({atom.section})} - {index}:
                 return False

@@ -8,10 +8,11 @@ opcode, a register, or the size of a special-section entry.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kgbuild.arch.howto import Howtos
 from kgbuild.arch.relocated_fields import RelocatedFields
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from kgbuild.arch.platform import Platform
 
 
-@dataclass(frozen=True)
-class PatchSite:
+class PatchSite(NamedTuple):
     """What one kind of site holds.
 
     what      in words, for messages
@@ -40,8 +40,10 @@ class PatchSite:
     announced: bool = False
 
 
-@dataclass(frozen=True)
-class SpecialSection:
+_NONE: Mapping[int, Any] = MappingProxyType({})
+
+
+class SpecialSection(NamedTuple):
     """One special section: how its entries look, and what the kernel does with it.
 
     sizes        entry sizes in bytes that exist for it, each with the offsets in an entry that hold a relocation; the
@@ -72,16 +74,16 @@ class SpecialSection:
     auxiliary    whether it is code that stands elsewhere and belongs to entries of other special sections
     """
 
-    sizes: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    sizes: Mapping[int, tuple[int, ...]] = _NONE
     owner: int = 0
-    ignore: dict[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
-    replacement: dict[int, tuple[int, int]] = field(default_factory=dict)
+    ignore: Mapping[int, tuple[tuple[int, int], ...]] = _NONE
+    replacement: Mapping[int, tuple[int, int]] = _NONE
     companion: str = ""
-    key: dict[int, int] = field(default_factory=dict)
+    key: Mapping[int, int] = _NONE
     last: int = 0
     compared: bool = True
     struct: str = ""
-    fields: dict[int, dict[str, tuple[int, int]]] = field(default_factory=dict)
+    fields: Mapping[int, dict[str, tuple[int, int]]] = _NONE
     constant: bytes = b""
     prefix: str = ""
     site: PatchSite | None = None
@@ -221,8 +223,7 @@ class Rewritten(NamedTuple):
     fault: str = ""
 
 
-@dataclass(frozen=True)
-class SlotCode:
+class SlotCode(NamedTuple):
     """Reaching symbols through slots.
 
     through  an instruction, the offsets of its fields that are to go through slots, those of other relocated fields
@@ -234,16 +235,16 @@ class SlotCode:
     depths   the offset of each instruction of what was moved, and how many more bytes are on the stack there
     """
 
-    through: Callable[[bytes, frozenset[int], frozenset[int]], Rewritten] = field(repr=False)
-    jump: Callable[[int, int], bytes] = field(repr=False)
+    through: Callable[[bytes, frozenset[int], frozenset[int]], Rewritten]
+    jump: Callable[[int, int], bytes]
     jump_size: int
-    unwind_below: Callable[[bytes, int], bytes | None] = field(repr=False)
-    check: Callable[[bytes, int, bytes, int, Iterable[int]], str] = field(repr=False)
-    is_load: Callable[[bytes], bool] = field(repr=False)
-    depths: Callable[[bytes], list[tuple[int, int]]] = field(repr=False)
+    unwind_below: Callable[[bytes, int], bytes | None]
+    check: Callable[[bytes, int, bytes, int, Iterable[int]], str]
+    is_load: Callable[[bytes], bool]
+    depths: Callable[[bytes], list[tuple[int, int]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)  # there is one of each; fewer methods to make when kgbuild starts
 class Arch:
     """One architecture's facts.
 
@@ -288,7 +289,7 @@ class Arch:
     machine: int
     order: ByteOrder
     word: int
-    load_platform: Callable[[], Platform] = field(repr=False)
+    load_platform: Callable[[], Platform]
     relocs: Howtos
     call_reloc: int
     pointer_reloc: int
@@ -299,25 +300,25 @@ class Arch:
     trace_call: str
     trace_tables: tuple[str, ...]
     trace_reach: int
-    decode: Callable[[bytes], list[Instruction]] = field(repr=False)
-    boundaries: Callable[[bytes], list[int]] = field(repr=False)
-    effects: Callable[[bytes], list[Effect]] = field(repr=False)
-    argument_loads: Callable[[bytes], list[ArgumentLoad]] = field(repr=False)
-    handed_out: Callable[[bytes, frozenset[int], frozenset[int]], HandedOut] = field(repr=False)
-    uses_of: Callable[[bytes, Iterable[int]], list[Use]] = field(repr=False)
-    argument_uses: Callable[[bytes, int, int], list[Use]] = field(repr=False)
-    format: Callable[[bytes, Mapping[int, str]], list[Formatted]] = field(repr=False)
-    stable: Callable[[bytes], list[tuple[int, int]]] = field(repr=False)
-    is_branch_field: Callable[[bytes, int], bool] = field(repr=False)
+    decode: Callable[[bytes], list[Instruction]]
+    boundaries: Callable[[bytes], list[int]]
+    effects: Callable[[bytes], list[Effect]]
+    argument_loads: Callable[[bytes], list[ArgumentLoad]]
+    handed_out: Callable[[bytes, frozenset[int], frozenset[int]], HandedOut]
+    uses_of: Callable[[bytes, Iterable[int]], list[Use]]
+    argument_uses: Callable[[bytes, int, int], list[Use]]
+    format: Callable[[bytes, Mapping[int, str]], list[Formatted]]
+    stable: Callable[[bytes], list[tuple[int, int]]]
+    is_branch_field: Callable[[bytes, int], bool]
     slot_code: SlotCode
     relocated: RelocatedFields
     unwind_entry: int
     trace_bytes: int
-    trace_target: Callable[[bytes, int], int | None] = field(repr=False)
-    trace_field: Callable[[bytes], int | None] = field(repr=False)
-    search: Callable[[], CodeSearch] = field(repr=False)
-    is_padding: Callable[[bytes], bool] = field(repr=False)
-    branch_form: Callable[[bytes, int], bytes] = field(repr=False)
+    trace_target: Callable[[bytes, int], int | None]
+    trace_field: Callable[[bytes], int | None]
+    search: Callable[[], CodeSearch]
+    is_padding: Callable[[bytes], bool]
+    branch_form: Callable[[bytes, int], bytes]
     debug_line: tuple[int, int] = (0, 0)
     indirect_thunks: tuple[str, ...] = ()
     indirect_prefix: str = ""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
@@ -35,8 +34,7 @@ class InstructionField(NamedTuple):
     end: int
 
 
-@dataclass(frozen=True)
-class RelocatedFields:
+class RelocatedFields(NamedTuple):
     """Which relocations may fill in what.
 
     fields       every field of the instructions of some code, decoded from its first byte
@@ -48,7 +46,7 @@ class RelocatedFields:
                  alternative of nothing; compilers fill gaps otherwise
     """
 
-    fields: Callable[[bytes], list[InstructionField]] = field(repr=False)
+    fields: Callable[[bytes], list[InstructionField]]
     types: Mapping[FieldKind, frozenset[int]]
     special: Mapping[tuple[str, int], int]
     data: frozenset[int]

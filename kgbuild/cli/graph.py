@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,7 +79,7 @@ def graph(
 
     answer = answer_of_calls(found)
     if common.quiet:
-        answer = replace(answer, lines=lambda unicode: [function.name for function in found.functions.values()])
+        answer = answer._replace(lines=lambda unicode: [function.name for function in found.functions.values()])
     common.deliver(answer, output, out=out)
     if reached is not None and not out.replaced:
         out.line("reach", summarise_ways(found))
@@ -126,5 +125,5 @@ def facts(
     answer = answer_of_facts(found)
     if common.quiet:
         verdict = "can be redirected" if found.traceable else f"can't be redirected: {found.why_not_redirectable}"
-        answer = replace(answer, lines=lambda unicode: [f"{found.function.name}: {verdict}"])
+        answer = answer._replace(lines=lambda unicode: [f"{found.function.name}: {verdict}"])
     common.deliver(answer, output, out=out)

@@ -256,5 +256,5 @@ def why(
     common.output().warn(answer.warnings)
     found = answer_of_why(function, answer.chains, answer.references, answer.to_json, answer.inlined, answer.edited)
     if common.quiet:
-        found = replace(found, lines=lambda unicode: [" -> ".join(s.function for s in c) for c in answer.chains])
+        found = found._replace(lines=lambda unicode: [" -> ".join(s.function for s in c) for c in answer.chains])
     common.deliver(found)

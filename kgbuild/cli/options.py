@@ -259,7 +259,7 @@ class Common:
         `unless_quiet`: --quiet leaves out lines on standard output. Raises ToolError."""
         if FORMATS[self.form].of_data or self.report is not None:
             data = with_outcome(answer.data(), status, errors)
-            answer = replace(answer, data=lambda: data)
+            answer = answer._replace(data=lambda: data)
         if self.report is not None:
             DELIVERED.reported = True
             self.write(self.report, json_text(answer.data()).encode())
@@ -444,9 +444,9 @@ def _settle_files(command: click.Command, values: dict[str, Any]) -> bool:
     kept = []
     if outputs:
         inputs += _kernel_files(values.get("kernel_name", ""), outputs) if force else []
-        from kgbuild.host.system.cache import Cache
+        from kgbuild.host.system.ownership import cache_root
 
-        kept.append(Cache().root)
+        kept.append(cache_root())
     check_outputs(outputs, inputs, force=force, kept=kept)
     for name in waiting:
         values[name] = tuple(read_standard_input(PATCH_BYTES) if path == STDIN else path for path in values[name])

@@ -63,7 +63,7 @@ class NotBound(NamedTuple):
     fact: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class World:
     """The running kernel's objects: vmlinux, its exports, and the modules at stake with all that they depend on.
     `tracked` says whether the kernel can track indirect branches (IBT). `anchors` are the answers of `anchor`."""

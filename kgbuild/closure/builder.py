@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from kgbuild.callgraph.model import CallGraph
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class ClosureBuilder:
     """The parts of a `Closure` (which see), and the state of the passes.
 

@@ -53,7 +53,7 @@ def _content(view: View, atom: Atom) -> _Content | None:
     return None if is_init(view, atom) else found
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Literals:
     """The kernel's constants of one unit of vmlinux, for its patched code."""
 

@@ -28,8 +28,7 @@ DroppedEntry = tuple[int, str, int]
 REPLACED = ("changed", "pulled")
 
 
-@dataclass(frozen=True)
-class UnitResult:
+class UnitResult(NamedTuple):
     """One unit, compiled, compared and proven: what the closure starts from. `target` is the object of the running
     kernel that it is part of: "vmlinux" or a module's name. A unit in two modules is there twice. `author` is what the
     macros of its patched text ask for, `clones` what gcc says of the patched object's functions."""
@@ -68,8 +67,7 @@ class Redirect(NamedTuple):
     object: str = "vmlinux"
 
 
-@dataclass(frozen=True)
-class Callback:
+class Callback(NamedTuple):
     """A function of the patch that the kernel calls around patching an object. `kind` is one of author.CALLBACKS."""
 
     unit: int
@@ -99,8 +97,7 @@ STATIC_CALL = "__SCK__"
 TRAMPOLINE = "__SCT__"
 
 
-@dataclass(frozen=True, order=True)
-class DroppedKey:
+class DroppedKey(NamedTuple):
     """The switch of a tracepoint or of pr_debug messages that does nothing for patched code.
 
     unit      the unit's source

@@ -93,7 +93,7 @@ def address_of(section: int, offset: int) -> int:
     return (section << _SHIFT) + offset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ObjectWorld(World):
     """Binds references as far as the object, the parent's symbols and the exports say."""
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 from kgbuild.correlation.noise import differ_in_lines_only
 from kgbuild.debuginfo.static_locals import LocalDeclaration, read_static_locals
-from kgbuild.elf.consts import STT
 from kgbuild.objects.atoms import DATA, FUNCTION, STRING, Ambiguous, Atom, Ref
 from kgbuild.objects.special_entries import Entries, SpecialEntry
 from kgbuild.objects.stateless import DEBUG_SECTIONS, is_stateless
@@ -24,7 +23,7 @@ from kgbuild.objects.view import View
 NONE = Entries()
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Correlation:
     """Pairs of atoms. `to_original[i]` are the original's atoms that the patched atom i is (several where bodies
     were folded), `to_patched[i]` the reverse. `lines`: whether a line number may differ by accident (see noise).
@@ -145,7 +144,7 @@ def _pair_by_file(result: Correlation, group: str, orig_ids: list[int], patched_
 def _by_file(view: View, atoms: list[int]) -> dict[str, list[int]]:
     """Atoms by the file symbol that they stand behind (gABI: before the locals of that file); global ones by "", and
     none of a file whose name is there twice."""
-    files = [i for i, kind in enumerate(view.obj.columns.kinds) if kind == STT.FILE]
+    files = view.obj.file_symbols
     names = [view.obj.name_of(i) for i in files]
     out: dict[str, list[int]] = {}
     for i in atoms:
@@ -198,14 +197,19 @@ def _pair_by_reference(result: Correlation, entries: tuple[Entries, Entries]) ->
         group_of.update({(0, i): key for i in orig_ids})
         group_of.update({(1, i): key for i in patched_ids})
     votes: dict[tuple[int, int], int] = {}
-    concerned = _concerned(result.orig, [i for orig_ids, _ in matters.values() for i in orig_ids], entries[0])
+    wanted = {i for orig_ids, _ in matters.values() for i in orig_ids}
+    concerned, with_entries = _concerned(result.orig, wanted, entries[0])
     for kind in (FUNCTION, DATA):
         for orig, patched in result.pairs(kind):
             if orig.section not in concerned:
                 continue
             try:
-                orig_refs, patched_refs = result.orig.refs(orig), result.patched.refs(patched)
-                of_entries = _entry_refs(entries[0].of(orig.id), entries[1].of(patched.id))
+                by_entries = orig.section in with_entries
+                orig_refs = result.orig.refs(orig)
+                if not by_entries and wanted.isdisjoint([r.atom for r in orig_refs]):
+                    continue
+                patched_refs = result.patched.refs(patched)
+                of_entries = _entry_refs(entries[0].of(orig.id), entries[1].of(patched.id)) if by_entries else []
             except Ambiguous:
                 continue
             if len(orig_refs) != len(patched_refs) or not _same_code(result, orig, patched):
@@ -224,20 +228,20 @@ def _pair_by_reference(result: Correlation, entries: tuple[Entries, Entries]) ->
     return _settle(result, votes)
 
 
-def _concerned(view: View, atoms: list[int], entries: Entries) -> set[int]:
-    """Sections that may refer to one of some atoms, by a relocation of their own or of one of their entries."""
+def _concerned(view: View, atoms: set[int], entries: Entries) -> tuple[set[int], set[int]]:
+    """Sections that may refer to one of some atoms, by a relocation of their own or of one of their entries; and those
+    of them of which an entry may."""
     sections = view.sections_referring_to({view.atoms[i].section for i in atoms} - {-1})
     # within a section the assembler leaves no relocation
     sections |= {view.atoms[i].section for i in atoms}
     tables = {s for s in sections if s >= 0 and view.arch.special_of(view.obj.sections[s].name)}
-    if tables:
-        sections |= entries.owner_sections(tables)
-    return sections
+    with_entries = entries.owner_sections(tables) if tables else set()
+    return sections | with_entries, with_entries
 
 
 def _same_code(result: Correlation, orig: Atom, patched: Atom) -> bool:
     """Whether the bytes of a pair are the same, but for references and line numbers."""
-    if result.orig.masked(orig) == result.patched.masked(patched):
+    if result.orig.same_masked(orig, result.patched, patched):
         return True
     return result.lines and orig.kind == FUNCTION and differ_in_lines_only(result.orig, orig, result.patched, patched)
 
@@ -416,16 +420,19 @@ def _part_changed_stateless(result: Correlation) -> None:
 
 def same_stateless(result: Correlation, orig: Atom, patched: Atom) -> bool:
     """Whether a pair of such variables begins with the same values, but for the line of a debug switch."""
+    described = result.patched.section_name(patched) in DEBUG_SECTIONS
     try:
-        orig_data, patched_data = result.orig.masked(orig), result.patched.masked(patched)
+        same = result.orig.same_masked(orig, result.patched, patched)
+        if not same and described:
+            at, bits = result.patched.arch.debug_line
+            orig_data, patched_data = (
+                _without_bits(result.patched, raw, at, bits)
+                for raw in (result.orig.masked(orig), result.patched.masked(patched))
+            )
+            same = orig_data == patched_data
     except Ambiguous:
         return False
-    if orig_data != patched_data and result.patched.section_name(patched) in DEBUG_SECTIONS:
-        at, bits = result.patched.arch.debug_line
-        orig_data, patched_data = (_without_bits(result.patched, raw, at, bits) for raw in (orig_data, patched_data))
-    return orig_data == patched_data and (
-        result.patched.section_name(patched) not in DEBUG_SECTIONS or _same_texts(result, orig, patched)
-    )
+    return same and (not described or _same_texts(result, orig, patched))
 
 
 def _same_texts(result: Correlation, orig: Atom, patched: Atom) -> bool:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from kgbuild.elf.consts import STT
 from kgbuild.objects.atoms import DATA, STRING, Ambiguous, Atom, Ref
 from kgbuild.objects.view import View
 
@@ -125,8 +124,7 @@ def without_lines(text: bytes) -> bytes:
 
 def _units(view: View) -> set[str]:
     """Names of the source files that an object was made of, as its file symbols say, without folders."""
-    files = (i for i, kind in enumerate(view.obj.columns.kinds) if kind == STT.FILE)
-    return {s.name.rpartition("/")[2] for s in view.obj.symbols_at(files)}
+    return {view.obj.name_of(i).rpartition("/")[2] for i in view.obj.file_symbols}
 
 
 def _is_file(text: bytes, units: set[str]) -> bool:
@@ -155,6 +153,13 @@ def line_arguments(view: View, function: Atom) -> set[int]:
     In a stretch of code up to a call, one argument register is given a constant, and the one before it the address of
     a file's or a function's name.
     """
+    known: dict[int, set[int]] = view.__dict__.setdefault("_line_arguments", {})
+    if function.id not in known:
+        known[function.id] = _read_line_arguments(view, function)
+    return known[function.id]
+
+
+def _read_line_arguments(view: View, function: Atom) -> set[int]:
     out: set[int] = set()
     try:
         refs = {r.offset: r for r in view.refs(function)}
@@ -163,7 +168,7 @@ def line_arguments(view: View, function: Atom) -> set[int]:
     units = _units(view)
     stretch: dict[int, tuple[bool, range]] = {}  # argument -> (names the place, bytes of the immediate)
     calls = {i.offset for i in view.instructions(function) if i.is_call or i.ends_flow}
-    loads = {load.offset: load for load in view.arch.argument_loads(view.content(function))}
+    loads = {load.offset: load for load in view.argument_loads(function)}
     for i in view.instructions(function):
         load = loads.get(i.offset)
         if load is not None:
@@ -181,15 +186,25 @@ def line_arguments(view: View, function: Atom) -> set[int]:
 
 def differ_in_lines_only(orig_view: View, orig: Atom, patched_view: View, patched: Atom) -> bool:
     """Whether the code of two functions of one size differs in nothing but line numbers passed to functions."""
-    orig_code, patched_code = orig_view.masked(orig), patched_view.masked(patched)
-    if len(orig_code) != len(patched_code):
+    if orig.size != patched.size:
         return False
-    at = [
+    orig_code, patched_code = orig_view.masked(orig), patched_view.masked(patched)
+    at = {
         i
         for i, (orig_byte, patched_byte) in enumerate(zip(orig_code, patched_code, strict=True))
         if orig_byte != patched_byte
-    ]
-    return bool(at) and set(at) <= line_arguments(orig_view, orig) & line_arguments(patched_view, patched)
+    }
+    if not at or not at <= _constants(orig_view, orig):
+        return False  # most changed functions differ in more than constants
+    return at <= line_arguments(orig_view, orig) and at <= line_arguments(patched_view, patched)
+
+
+def _constants(view: View, function: Atom) -> set[int]:
+    """Offsets in a function of the bytes of all immediates that are arguments."""
+    loads = view.argument_loads(function)
+    return {
+        i for load in loads if load.immediate for i in range(load.field_offset, load.field_offset + load.field_size)
+    }
 
 
 def is_location(view: View, atom: Atom) -> bool:

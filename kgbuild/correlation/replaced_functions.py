@@ -95,7 +95,7 @@ def _unpaired(view: View, paired: dict[int, tuple[int, ...]]) -> set[int]:
     }
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _FunctionAddresses:
     """Where the address of each function is: in data as (atom, offset), in code as the number of times that a function
     takes it, calls and jumps aside."""

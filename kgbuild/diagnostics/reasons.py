@@ -8,16 +8,14 @@ code, fact, symbol, section and remedy are told once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kgbuild.diagnostics.refusals import Refusal
 
 SHOWN_PLACES = 3
 
 
-@dataclass(frozen=True)
-class RefusalReason:
+class RefusalReason(NamedTuple):
     """One fact that stands against a patch, and the places where it was found: at least one, each once, in the
     order in which they were found."""
 

@@ -12,7 +12,7 @@ They are records in sections of their own, which never go into a module:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from kgbuild.correlation.declared_variables import SECTION as SAME_STATE
 from kgbuild.correlation.declared_variables import SameState, read_declared
@@ -29,8 +29,7 @@ FAMILIES = {"kpatch": "kpatch-macros.h", "klp": "linux/livepatch_helpers.h"}
 _KINDS = [["ignore", "function"], ["ignore", "section"], *(["callback", kind] for kind in CALLBACKS)]
 
 
-@dataclass(frozen=True)
-class Author:
+class Author(NamedTuple):
     """What the author of one unit asks for. `callbacks` are (kind, the function's atom in the patched object)."""
 
     families: frozenset[str] = frozenset()
@@ -131,7 +130,7 @@ def leave_out(changes: Changes, author: Author) -> tuple[Changes, list[str]]:
         refusals = [r for r in refusals if r not in against]
         facts = [f"{r.symbol or r.place}: {r.code}: {r.fact}" for r in against]
         lines += _say(changes.place, name, "KPATCH_IGNORE_SECTION", facts)
-    return replace(changes, changed=tuple(kept), refusals=tuple(refusals), init_changed=tuple(init)), lines
+    return changes._replace(changed=tuple(kept), refusals=tuple(refusals), init_changed=tuple(init)), lines
 
 
 def _say(place: str, name: str, macro: str, facts: list[str]) -> list[str]:

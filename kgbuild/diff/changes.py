@@ -8,7 +8,6 @@ address the assembler writes whichever name it likes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from kgbuild.correlation import noise
@@ -53,8 +52,7 @@ class Changed(NamedTuple):
     reason: Reason
 
 
-@dataclass(frozen=True)
-class Changes:
+class Changes(NamedTuple):
     """The difference of one unit. Atoms of `changed.patched` and `new` are the patched object's, of `removed` the
     original's. `.cold` halves are part of their parents and are not listed. `traced` are variables that only tracing
     shows, `hooks` tables of devices and functions, whose changes have no effect."""

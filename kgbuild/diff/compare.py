@@ -47,7 +47,7 @@ def first_difference(orig: bytes, patched: bytes) -> int:
     return next((i for i, (orig_byte, patched_byte) in enumerate(pairs) if orig_byte != patched_byte), -1)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _OuterComparison:
     """One comparison from outside, with all that it leads to: the pairs of functions under way, and whether one of them
     was met again and taken to be the same."""
@@ -56,7 +56,7 @@ class _OuterComparison:
     assumed: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Scope:
     """What the comparison of one pair of functions has to go by, and what it finds.
 
@@ -147,13 +147,13 @@ class Comparer:
 
     def _compare_code(self, orig: Atom, patched: Atom, scope: _Scope) -> Reason | None:
         orig_refs, patched_refs = self.orig.refs(orig), self.patched.refs(patched)
-        orig_code, patched_code = self.orig.masked(orig), self.patched.masked(patched)
-        if orig_code != patched_code:
+        if not self.orig.same_masked(orig, self.patched, patched):
             if self.correlation.lines and noise.differ_in_lines_only(self.orig, orig, self.patched, patched):
                 scope.rules.add(noise.LINE_ARGUMENT)
             else:
                 scope.places = self._same_but_for_widths(orig, patched, scope)
                 if scope.places is None:
+                    orig_code, patched_code = self.orig.masked(orig), self.patched.masked(patched)
                     first = first_difference(orig_code, patched_code)
                     first = first if first >= 0 else min(len(orig_code), len(patched_code))
                     sizes = f"{orig.size} -> {patched.size} bytes" if orig.size != patched.size else ""
@@ -201,9 +201,12 @@ class Comparer:
     def _same_but_for_widths(self, orig: Atom, patched: Atom, scope: _Scope) -> dict[int, int] | None:
         """Where each offset of the original function is in the patched one, if instruction by instruction nothing but
         the width of branches differs. Leaves the places in the scope while it looks at references."""
-        orig_code, patched_code = self.orig.instructions(orig), self.patched.instructions(patched)
-        if len(orig_code) != len(patched_code):
+        counts = {
+            len(view.arch.boundaries(view.content(a))) for view, a in ((self.orig, orig), (self.patched, patched))
+        }
+        if len(counts) != 1:
             return None
+        orig_code, patched_code = self.orig.instructions(orig), self.patched.instructions(patched)
         places = {
             orig_instruction.offset: patched_instruction.offset
             for orig_instruction, patched_instruction in zip(orig_code, patched_code, strict=True)
@@ -352,7 +355,7 @@ class Comparer:
             return True
         if len(orig_refs) != len(patched_refs):
             return False
-        if self.orig.masked(orig) != self.patched.masked(patched) and not self._same_location(orig, patched, scope):
+        if not self.orig.same_masked(orig, self.patched, patched) and not self._same_location(orig, patched, scope):
             return False
         same = all(
             self._same_field(orig_ref, patched_ref) and self._same_target(orig_ref, patched_ref, scope, depth + 1)

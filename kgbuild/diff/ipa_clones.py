@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 EVIDENCE = ".ipa-clones"
 INLINED, COPIED = "inlining to", "(null)"
@@ -27,8 +28,7 @@ _DIGITS = 18  # of a number; Python makes none of thousands
 _NODE = 5  # name, order, file, line, column
 
 
-@dataclass(frozen=True, order=True)
-class GccFunction:
+class GccFunction(NamedTuple):
     """A function as gcc knows it: assembler name, declaration; `order` distinguishes functions of one name."""
 
     name: str
@@ -38,8 +38,7 @@ class GccFunction:
     column: int
 
 
-@dataclass(frozen=True, order=True)
-class CloneStep:
+class CloneStep(NamedTuple):
     """One thing gcc did: `kind` was done to `source`, and `result` is what it went into or became."""
 
     source: GccFunction

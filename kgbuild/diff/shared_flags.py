@@ -54,9 +54,18 @@ class SharedFlags:
         if found is None:
             view, entries = self._sides[side]
             flags = {a.id for a in view.atoms if a.kind == DATA and a.is_local and stem(a.name) == name}
-            counted = ((f.id, _count(view, entries, f, flags)) for f in view.functions)
+            users = _sections_of_users(view, entries, {view.atoms[i].section for i in flags})
+            counted = ((f.id, _count(view, entries, f, flags)) for f in view.functions if f.section in users)
             found = self._known[side, name] = {f: counts for f, counts in counted if counts}
         return found
+
+
+def _sections_of_users(view: View, entries: Entries, sections: set[int]) -> set[int]:
+    """Sections of code that may refer to what lies in some sections, by a relocation, by a place in the same section
+    (the assembler leaves no relocation there), or by an entry of a table."""
+    users = view.sections_referring_to(sections) | sections
+    tables = {s for s in users if view.arch.special_of(view.obj.sections[s].name)}
+    return users | (entries.owner_sections(tables) if tables else set())
 
 
 def _count(view: View, entries: Entries, function: Atom, flags: set[int]) -> Counter[int]:

@@ -149,7 +149,7 @@ def read_symbol_columns(table: memoryview, order: ByteOrder) -> SymbolColumns:
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Object:
     """A parsed ELF64 file.
 
@@ -239,9 +239,15 @@ class Object:
         """View of symbol `index`."""
         table = self.columns
         info = table.info[index]
+        start = table.name[index]
+        if start or info & 15 != _SECTION:
+            raw = self._strings
+            name = raw[start : raw.index(b"\0", start)].decode("utf-8", "replace")
+        else:
+            name = self.sections[table.shndx[index]].name
         return Symbol(
             index,
-            self.name_of(index),
+            name,
             table.value[index],
             table.size[index],
             info >> 4,
@@ -249,6 +255,16 @@ class Object:
             table.other[index],
             table.shndx[index],
         )
+
+    @cached_property
+    def file_symbols(self) -> tuple[int, ...]:
+        """The symbols that name a source file (STT_FILE), in table order."""
+        kinds, wanted = self.columns.kinds, bytes([STT.FILE])
+        out, at = [], kinds.find(wanted)
+        while at >= 0:
+            out.append(at)
+            at = kinds.find(wanted, at + 1)
+        return tuple(out)
 
     def symbols_at(self, indices: Iterable[int]) -> Iterator[Symbol]:
         """Views of some symbols, in that order."""

@@ -13,7 +13,7 @@ from kgbuild.elf.consts import ET, SHF, SHN, SHT, STB
 from kgbuild.elf.records import LITTLE, Records
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class OutSymbol:
     """A symbol to write. `section` is the section it is defined in, or None with `shndx` saying what else."""
 
@@ -27,7 +27,7 @@ class OutSymbol:
     shndx: int = SHN.UNDEF
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class OutReloc:
     """A relocation to write: offset in its section, ELF type, symbol, addend."""
 
@@ -37,7 +37,7 @@ class OutReloc:
     addend: int
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class OutSection:
     """A section to write. For NOBITS `size` counts and `data` stays empty. `relocs` become `.rela<name>`, or the
     section's own contents where it is itself a RELA section (`info_section` is then what they apply to)."""
@@ -56,7 +56,7 @@ class OutSection:
     rela_flags: int = SHF.INFO_LINK
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class OutObject:
     """A relocatable object to write. `records` are those of its byte order."""
 

@@ -22,7 +22,7 @@ KEY_SIZE = 16  # struct static_key and struct static_call_key; the wrapper check
 VALUE_ALIGN = 8
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Values:
     """Variables whose initial values are collected while the object is made."""
 

@@ -8,7 +8,6 @@ Names and layouts are those of module_abi.py. Each function appends to the objec
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from kgbuild import module_abi as abi
@@ -21,8 +20,7 @@ from kgbuild.model import VMLINUX
 NO_TARGETS = ("", VMLINUX)
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """What the module checks and says of itself: the build-id (bytes) of the vmlinux it is for, whether it replaces
     older patches, the JSON text of its note, the modules it patches, whether it must itself clear what was relocated
     late when such a module goes (the kernel does so since 6.3), and what it says that it fixes."""
@@ -35,8 +33,7 @@ class Identity:
     fixes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class TargetIdentity:
+class TargetIdentity(NamedTuple):
     """How to know a target module in memory: its name, its build-id (bytes), a symbol of it with its position, and the
     distance in bytes from there to the build-id."""
 

@@ -12,8 +12,8 @@ percpu_modalloc and post_relocation of kernel/module/main.c, include/asm-generic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 # The loader aligns a section within memory that begins at a page (module_get_offset).
 PAGE = 4096
@@ -22,8 +22,7 @@ PER_CPU_BYTES = 8 << 10
 PER_CPU = ".data..percpu"
 
 
-@dataclass(frozen=True)
-class LoaderRow:
+class LoaderRow(NamedTuple):
     """One kind of section.
 
     name         its name; a last `*` means the rest of a name, which does not begin with a dot

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kgbuild.elf.consts import SHN
@@ -55,10 +56,20 @@ class _Item(NamedTuple):
         return f"{self.type} {self.name}".strip()[:_SHOWN]
 
 
-class _BtfTypes:
-    """The types of a .BTF section. Raises ValueError, IndexError or struct.error if it can't be read."""
+class _Steps(dict[int, int]):
+    """How many words a type takes, by its second word."""
 
-    def __init__(self, data: bytes) -> None:
+    def __missing__(self, info: int) -> int:
+        kind = info >> 24 & 31
+        found = self[info] = 3 + _EACH.get(kind, 0) * (info & 0xFFFF) + _BEHIND.get(kind, 0)
+        return found
+
+
+class _BtfTypes:
+    """The types of a .BTF section; `named` holds those that have one of the names `wanted`, or one that BPF finds by a
+    prefix. Raises ValueError, IndexError or struct.error if it can't be read."""
+
+    def __init__(self, data: bytes, wanted: Iterable[str] = ()) -> None:
         order = order_of_magic(_MAGIC, data)
         if order is None:
             raise ValueError("wrong magic number")
@@ -70,14 +81,15 @@ class _BtfTypes:
         self.at = [-1]
         self.named: dict[TypeName, int] = {}
         self.steps = 0
-        at = 0
-        while at < len(words):
+        names = set(_places_of(self.strings, wanted))
+        # a type is three words and what its kind and number of members say
+        at, end, starts, steps = 0, len(words), self.at, _Steps()
+        while at < end:
             info = words[at + 1]
-            kind = info >> 24 & 31
-            if kind in _KINDS and words[at]:
-                self.named.setdefault((_KINDS[kind], self.name(words[at])), len(self.at))
-            self.at.append(at)
-            at += 3 + _EACH.get(kind, 0) * (info & 0xFFFF) + _BEHIND.get(kind, 0)
+            if words[at] in names and (kind := _KINDS.get(info >> 24 & 31)):
+                self.named.setdefault((kind, self.name(words[at])), len(starts))
+            starts.append(at)
+            at += steps[info]
 
     def text(self, index: int, depth: int = 0) -> str:
         """A type roughly as it is written in C, with types it refers to given by name."""
@@ -145,6 +157,23 @@ class _BtfTypes:
         )
 
 
+def _places_of(strings: bytes, wanted: Iterable[str]) -> Iterator[int]:
+    """Where the names may begin that are compared: those wanted, those with a prefix that BPF knows, and those that a
+    structure of operations is found by. One name may be the end of another."""
+    made = {prefix.encode() for _, prefix in _MADE}
+    operations = {strings[at + len(_OPS) : strings.find(b"\0", at)] for at in _all_of(strings, _OPS.encode())}
+    whole = {name.encode() + b"\0" for name in wanted} | {name + b"\0" for name in operations}
+    for text in made | whole | {name + b"__" for name in operations}:
+        yield from _all_of(strings, text)
+
+
+def _all_of(strings: bytes, text: bytes) -> Iterator[int]:
+    at = strings.find(text, 1)  # offset 0 is no name
+    while at >= 0:
+        yield at
+        at = strings.find(text, at + 1)
+
+
 def compare_btf(orig: ObjectPieces, patched: ObjectPieces, book: Book) -> None:
     """Record the differences in types that BPF uses by name. Unreadable types are recorded as one difference."""
     sections = [side.obj.section_named(BTF) for side in (orig, patched)]
@@ -162,7 +191,8 @@ def compare_btf(orig: ObjectPieces, patched: ObjectPieces, book: Book) -> None:
     if not wanted and not made:
         return
     try:
-        orig_types, patched_types = _BtfTypes(raw[0]), _BtfTypes(raw[1])
+        names = {name for _, name in wanted}
+        orig_types, patched_types = _BtfTypes(raw[0], names), _BtfTypes(raw[1], names)
         if made:
             for key in _made(orig_types) | _made(patched_types):
                 wanted.setdefault(key, key[0] != "struct")

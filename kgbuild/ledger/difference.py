@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgbuild.ledger.pieces import SectionOffset
 
@@ -29,8 +29,7 @@ PROTOTYPE, NAMES = "prototype", "names"
 SHOWN = 16  # how many bytes of a difference are shown
 
 
-@dataclass(frozen=True, order=True)
-class Difference:
+class Difference(NamedTuple):
     """One difference. `section` is the kind of section, without the name of the symbol it is for; `symbol` is the name
     in the patched object if it exists there; `offset` is that of the first differing byte within the symbol (for table
     entries, within the symbol that owns the entry), -1 if there is none. `orig` and `patched` show both contents,

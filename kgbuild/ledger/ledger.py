@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from kgbuild.elf.consts import SHN
 from kgbuild.elf.object import Object, RelocRow
@@ -41,8 +41,7 @@ from kgbuild.ledger.tables import Tables
 _UNDEF, _RESERVED = int(SHN.UNDEF), int(SHN.LORESERVE)
 
 
-@dataclass(frozen=True)
-class Ledger:
+class Ledger(NamedTuple):
     """Every difference between two objects, in order, without repetition."""
 
     differences: tuple[Difference, ...]

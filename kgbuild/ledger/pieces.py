@@ -299,13 +299,13 @@ class ObjectPieces:
         if self._aux_starts is None:
             starts: dict[int, set[int]] = {i: {0} for i in self.auxiliary}
             columns = self.obj.columns
+            inside = {sym for sym, shndx in enumerate(columns.shndx) if shndx in starts}
             for index in self.obj.rela_of:
                 if not self.obj.sections[index].alloc:
                     continue
-                for _, kind, sym, addend in self.obj.reloc_rows(index):
-                    if columns.shndx[sym] in starts:
-                        bias = self.arch.relocs.sizes.get(kind, 0) if self.obj.sections[index].executable else 0
-                        starts[columns.shndx[sym]].add(columns.value[sym] + addend + bias)
+                for _, kind, sym, addend in [row for row in self.obj.reloc_rows(index) if row[2] in inside]:
+                    bias = self.arch.relocs.sizes.get(kind, 0) if self.obj.sections[index].executable else 0
+                    starts[columns.shndx[sym]].add(columns.value[sym] + addend + bias)
             self._aux_starts = {i: sorted(found) for i, found in starts.items()}
         found = self._aux_starts[section]
         at = bisect.bisect_right(found, offset)

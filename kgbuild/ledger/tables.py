@@ -74,9 +74,10 @@ class _EntryTable:
         """The runs, each with its owner: a piece, or a section with several pieces."""
         size, owner, side = self.size, self.spec.owner, self.side
         rows = self.rows
-        if self.addends:
-            symbols = [row[2] for row in rows]  # one for each entry
-            starts: list[int] | range = range(self.count + 1)
+        each = self._rows_of_each()
+        if each:
+            symbols = [row[2] for row in rows[self._owner_row(each) :: each]]  # one for each entry
+            starts: list[int] | range = range(0, len(rows) + 1, each)
         else:
             symbols, starts = [-1] * self.count, [-1] * self.count
             for number, (offset, _, sym, _) in enumerate(rows):
@@ -106,6 +107,23 @@ class _EntryTable:
                 yield ("section", side.obj.sections[shndx[symbol]].name), run
             else:
                 yield ("outside", side.names[symbol]), run
+
+    def _owner_row(self, each: int) -> int:
+        """Which relocation of the first entry is its owner's; -1 for none."""
+        return next((i for i, row in enumerate(self.rows[:each]) if row[0] == self.spec.owner), -1)
+
+    def _rows_of_each(self) -> int:
+        """How many relocations each entry has, if all have the same fields and an owner among them; else 0."""
+        if self.addends:
+            return 1
+        each, rest = divmod(len(self.rows), self.count) if self.count else (0, 0)
+        if rest or not each or self._owner_row(each) < 0:
+            return 0
+        offsets = [row[0] for row in self.rows]
+        for field in range(each):
+            if offsets[field::each] != list(range(offsets[field], self.count * self.size, self.size)):
+                return 0
+        return each if len(set(offsets[:each])) == each and offsets[each - 1] < self.size else 0
 
     def beside_of(self, run: _EntryRun) -> bytes:
         """The part of the companion table that belongs to a run."""

@@ -8,16 +8,21 @@ of code without a name are found only when a reference leads there, and become a
 from __future__ import annotations
 
 import bisect
+from collections.abc import Sequence
 from functools import cached_property
 
 from kgbuild.arch import for_object
-from kgbuild.arch.base import Arch, Instruction, SpecialSection
-from kgbuild.elf.consts import SHN, SHT, STT
+from kgbuild.arch.base import Arch, ArgumentLoad, Instruction
+from kgbuild.elf.consts import SHN, SHT, STB, STT
 from kgbuild.elf.object import Object, RelocRow, Section, Symbol
 from kgbuild.objects.atoms import ABSOLUTE, ANON, DATA, FUNCTION, STRING, UNDEFINED, Ambiguous, Atom
 from kgbuild.objects.entry_sizes import entry_size
 
 _NO_PLACE = frozenset((int(STT.FILE), int(STT.SECTION)))
+# plain integers: each comparison with a member of an enumeration is a call
+_UNDEF, _RESERVED, _LOCAL = int(SHN.UNDEF), int(SHN.LORESERVE), int(STB.LOCAL)
+# how the places of a section are read: as its atoms, as strings, each that is referred to by itself, as entries
+_BY_ATOMS, _BY_STRINGS, _BY_PLACES, _BY_ENTRIES = range(4)
 
 
 class AtomTable:
@@ -36,8 +41,10 @@ class AtomTable:
         self._sized: dict[tuple[int, int, int], int] = {}
         self._entry_sizes: dict[int, int | None] = {}
         self._instructions: dict[int, list[Instruction]] = {}
+        self._argument_loads: dict[int, list[ArgumentLoad]] = {}
         self._raws: dict[int, bytes] = {}
         self._symbols: dict[int, Symbol] = {}
+        self._ways: dict[int, int] = {}
         self._make_atoms()
 
     # -- cutting -----------------------------------------------------------------------------------------------
@@ -48,8 +55,17 @@ class AtomTable:
             found = self._symbols[index] = self.obj.symbol(index)
         return found
 
-    def _add(self, **fields: object) -> Atom:
-        atom = Atom(id=len(self.atoms), **fields)  # type: ignore[arg-type]
+    def _add(
+        self,
+        kind: str,
+        section: int,
+        offset: int,
+        size: int,
+        names: tuple[str, ...] = (),
+        symbols: tuple[int, ...] = (),
+        bind: int = _LOCAL,
+    ) -> Atom:
+        atom = Atom(len(self.atoms), kind, section, offset, size, names, symbols, bind)
         self.atoms.append(atom)
         return atom
 
@@ -59,17 +75,9 @@ class AtomTable:
         wanted = (i for i in range(1, len(kinds)) if kinds[i] not in _NO_PLACE)
         for symbol in self.obj.symbols_at(wanted):
             self._symbols[symbol.index] = symbol
-            if symbol.shndx == SHN.UNDEF or symbol.shndx >= SHN.LORESERVE:
-                kind = UNDEFINED if symbol.shndx == SHN.UNDEF else ABSOLUTE
-                atom = self._add(
-                    kind=kind,
-                    section=-1,
-                    offset=symbol.value,
-                    size=symbol.size,
-                    names=(symbol.name,),
-                    symbols=(symbol.index,),
-                    bind=symbol.bind,
-                )
+            if symbol.shndx == _UNDEF or symbol.shndx >= _RESERVED:
+                kind = UNDEFINED if symbol.shndx == _UNDEF else ABSOLUTE
+                atom = self._add(kind, -1, symbol.value, symbol.size, (symbol.name,), (symbol.index,), symbol.bind)
                 self._of_symbol[symbol.index] = atom.id
             elif not symbol.name.startswith(".L"):
                 at.setdefault(symbol.shndx, {}).setdefault(symbol.value, []).append(symbol)
@@ -91,6 +99,8 @@ class AtomTable:
 
     def _atoms_of_section(self, section: Section, at: dict[int, list[Symbol]]) -> None:
         if section.strings:
+            return
+        if len(at) == 1 and self._is_one(section, at.get(0, ())):
             return
         ids, cursor = [], 0
         sized, labels = [], {}
@@ -117,13 +127,13 @@ class AtomTable:
             ordered = sorted(symbols, key=lambda symbol: (symbol.is_local, symbol.weak, -symbol.size, symbol.index))
             kind = FUNCTION if section.executable else DATA
             atom = self._add(
-                kind=kind,
-                section=section.index,
-                offset=value,
-                size=size,
-                names=tuple(symbol.name for symbol in ordered),
-                symbols=tuple(symbol.index for symbol in ordered),
-                bind=ordered[0].bind,
+                kind,
+                section.index,
+                value,
+                size,
+                tuple(symbol.name for symbol in ordered),
+                tuple(symbol.index for symbol in ordered),
+                ordered[0].bind,
             )
             for symbol in symbols:
                 self._of_symbol[symbol.index] = atom.id
@@ -140,8 +150,20 @@ class AtomTable:
                         max(bisect.bisect_right(self._starts[section.index], value) - 1, 0)
                     ]
 
+    def _is_one(self, section: Section, symbols: Sequence[Symbol]) -> bool:
+        """Whether a section is one function or variable and nothing else, as most are (-ffunction-sections): then its
+        atom is made."""
+        if len(symbols) != 1 or symbols[0].size != section.size or not section.size:
+            return False
+        symbol, index = symbols[0], section.index
+        kind = FUNCTION if section.executable else DATA
+        atom = self._add(kind, index, 0, section.size, (symbol.name,), (symbol.index,), symbol.bind)
+        self._of_symbol[symbol.index] = atom.id
+        self.in_section[index], self._starts[index] = [atom.id], [0]
+        return True
+
     def _gap(self, section: Section, start: int, end: int) -> int:
-        return self._add(kind=ANON, section=section.index, offset=start, size=end - start).id
+        return self._add(ANON, section.index, start, end - start).id
 
     # -- looking up --------------------------------------------------------------------------------------------
 
@@ -180,12 +202,16 @@ class AtomTable:
 
     def neighbours(self, atom: Atom) -> tuple[Atom | None, Atom | None]:
         """The named variables that lie before and behind a variable in its section, padding between them left out."""
-        ids = [i for i in self.in_section.get(atom.section, ()) if self.atoms[i].kind == DATA]
-        place = ids.index(atom.id) if atom.id in ids else None
-        if place is None:
-            return None, None
-        before = self.atoms[ids[place - 1]] if place else None
-        return before, self.atoms[ids[place + 1]] if place + 1 < len(ids) else None
+        return self._neighbours.get(atom.id, (None, None))
+
+    @cached_property
+    def _neighbours(self) -> dict[int, tuple[Atom | None, Atom | None]]:
+        out: dict[int, tuple[Atom | None, Atom | None]] = {}
+        for ids in self.in_section.values():
+            row = [atom for i in ids if (atom := self.atoms[i]).kind == DATA]
+            for before, atom, behind in zip([None, *row], row, [*row[1:], None], strict=False):
+                out[atom.id] = (before, behind)
+        return out
 
     def is_const(self, atom: Atom) -> bool:
         """True for data nothing writes after load."""
@@ -216,6 +242,8 @@ class AtomTable:
     def relocs_in(self, index: int, start: int, end: int) -> list[RelocRow]:
         """The relocations of a section from one offset up to another, by offset."""
         rows = self.obj.reloc_rows(index)
+        if not rows:
+            return rows
         return rows[bisect.bisect_left(rows, (start,)) : bisect.bisect_left(rows, (end,))]
 
     def instructions(self, atom: Atom) -> list[Instruction]:
@@ -223,6 +251,12 @@ class AtomTable:
         if atom.id not in self._instructions:
             self._instructions[atom.id] = self.arch.decode(self.content(atom))
         return self._instructions[atom.id]
+
+    def argument_loads(self, atom: Atom) -> list[ArgumentLoad]:
+        """What the atom's code loads into the registers of arguments; offsets are relative to the atom."""
+        if atom.id not in self._argument_loads:
+            self._argument_loads[atom.id] = self.arch.argument_loads(self.content(atom))
+        return self._argument_loads[atom.id]
 
     def _decode_section(self, index: int) -> list[Instruction]:
         key = -1 - index
@@ -236,7 +270,7 @@ class AtomTable:
         """The atom of a symbol that has no section: an undefined or absolute one, or none at all, which is an absolute
         address. Raises Ambiguous for one that has no place."""
         if symbol == 0 and symbol not in self._of_symbol:
-            self._of_symbol[symbol] = self._add(kind=ABSOLUTE, section=-1, offset=0, size=0).id
+            self._of_symbol[symbol] = self._add(ABSOLUTE, -1, 0, 0).id
         if symbol not in self._of_symbol:
             name = self._symbol(symbol).name or f"symbol {symbol}"
             raise Ambiguous(name, "a relocation against a symbol that has no place")
@@ -248,13 +282,15 @@ class AtomTable:
         An offset past the end of a section that holds one atom, or before its start, belongs to that atom.
         """
         section = self.obj.sections[section_index]
-        if section.strings:
+        way = self._ways.get(section_index)
+        if way is None:
+            way = self._ways[section_index] = self._way(section)
+        if way == _BY_STRINGS:
             return self._string(section, offset)
-        if section.name in self.arch.auxiliary:
+        if way == _BY_PLACES:
             return self._piece(section, offset)
-        spec = self.arch.special_of(section.name)
-        if spec is not None and spec.sizes:
-            return self._entry(section, offset, spec)
+        if way == _BY_ENTRIES:
+            return self._entry(section, offset)
         if symbol is not None and symbol in self._of_symbol:
             atom = self.atoms[self._of_symbol[symbol]]
             return atom.id, offset - atom.offset
@@ -271,6 +307,14 @@ class AtomTable:
             return before.id, offset - before.offset
         return atom.id, offset - atom.offset
 
+    def _way(self, section: Section) -> int:
+        if section.strings:
+            return _BY_STRINGS
+        if section.name in self.arch.auxiliary:
+            return _BY_PLACES
+        spec = self.arch.special_of(section.name)
+        return _BY_ENTRIES if spec is not None and spec.sizes else _BY_ATOMS
+
     def _is_padding(self, section: Section, atom: Atom) -> bool:
         if atom.kind != ANON or section.executable or atom.size >= section.align or any(self.content(atom)):
             return False
@@ -279,7 +323,7 @@ class AtomTable:
     def _whole(self, section: Section, offset: int) -> tuple[int, int]:
         key = (section.index, -1)
         if key not in self._pieces:
-            self._pieces[key] = self._add(kind=ANON, section=section.index, offset=0, size=section.size).id
+            self._pieces[key] = self._add(ANON, section.index, 0, section.size).id
         return self._pieces[key], offset
 
     def _string(self, section: Section, offset: int) -> tuple[int, int]:
@@ -291,14 +335,14 @@ class AtomTable:
         key = (section.index, start)
         if key not in self._strings:
             end = min(_terminator(raw, width, start, width) + width, len(raw))
-            self._strings[key] = self._add(kind=STRING, section=section.index, offset=start, size=end - start).id
+            self._strings[key] = self._add(STRING, section.index, start, end - start).id
         return self._strings[key], offset - start
 
     def _constant(self, section: Section, offset: int) -> tuple[int, int]:
         start = offset - offset % section.entsize
         key = (section.index, start)
         if key not in self._pieces:
-            self._pieces[key] = self._add(kind=ANON, section=section.index, offset=start, size=section.entsize).id
+            self._pieces[key] = self._add(ANON, section.index, start, section.entsize).id
         return self._pieces[key], offset - start
 
     def _piece(self, section: Section, offset: int) -> tuple[int, int]:
@@ -310,14 +354,15 @@ class AtomTable:
                 if i.offset >= offset and i.ends_flow:
                     end = i.offset + i.length
                     break
-            self._pieces[key] = self._add(kind=ANON, section=section.index, offset=offset, size=end - offset).id
+            self._pieces[key] = self._add(ANON, section.index, offset, end - offset).id
         return self._pieces[key], 0
 
-    def _entry(self, section: Section, offset: int, spec: SpecialSection) -> tuple[int, int]:
+    def _entry(self, section: Section, offset: int) -> tuple[int, int]:
         """The entry of a special section that an offset lies in, as an atom: since 6.19, code whose WARN is a
         call passes the address of its entry in the table of bugs."""
         if section.index not in self._entry_sizes:
-            self._entry_sizes[section.index] = entry_size(self, section.index, spec)
+            spec = self.arch.special_of(section.name)
+            self._entry_sizes[section.index] = entry_size(self, section.index, spec) if spec is not None else None
         size = self._entry_sizes[section.index]
         if size is None or not 0 <= offset < section.size:
             raise Ambiguous(f"{section.name}+{offset:#x}", "a reference to no entry that can be told")
@@ -328,7 +373,7 @@ class AtomTable:
         """An anonymous atom of a given extent (replacement code of one alternative)."""
         key = (section_index, offset, size)
         if key not in self._sized:
-            self._sized[key] = self._add(kind=ANON, section=section_index, offset=offset, size=size).id
+            self._sized[key] = self._add(ANON, section_index, offset, size).id
         return self.atoms[self._sized[key]]
 
 

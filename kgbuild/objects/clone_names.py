@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # what is appended -> what was done; numbers follow some of them
 SUFFIXES = {
@@ -30,8 +30,7 @@ CLONES = frozenset(("isra", "constprop", "part"))
 _SUFFIX = re.compile(r"\.(" + "|".join(SUFFIXES) + r")(?:\.[0-9A-Fa-f]+)*(?=\.|$)")
 
 
-@dataclass(frozen=True)
-class Clone:
+class Clone(NamedTuple):
     """A derived name: the function it comes from, and what was done, first to last ("constprop", "isra")."""
 
     family: str
@@ -79,8 +78,7 @@ def is_half(name: str, other: str) -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class Shared:
+class Shared(NamedTuple):
     """One body with several names. `folded` is True where gcc must have merged them (identical code folding), False
     where the source declares them aliases of one another, None where the symbol table can't tell."""
 

@@ -16,6 +16,7 @@ would draw the secret of a live hash table again) is a variable like all others.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -110,7 +111,7 @@ def _given(view: View, function: Atom) -> dict[int, str]:
     if function.id not in known:
         out = known[function.id] = {}
         refs = {r.offset: r for r in view.refs(function)}
-        loads = {load.field_offset for load in view.arch.argument_loads(view.content(function))} & refs.keys()
+        loads = {load.field_offset for load in view.argument_loads(function)} & refs.keys()
         fields = sorted(refs)
         at = 0
         waiting: list[int] = []
@@ -192,39 +193,59 @@ def _read_users(view: View, section: int) -> dict[int, list[Atom]]:
     return out
 
 
+class _Code(NamedTuple):
+    """A function's bytes, the same without its references, these with their offsets, and where its instructions begin
+    and it ends."""
+
+    content: bytes
+    masked: bytes
+    refs: tuple[Ref, ...]
+    places: list[int]
+    starts: list[int]
+
+
 class _ControlFlow:
-    """The instructions of a function and of its other half, and where each leads."""
+    """The instructions of a function and of its other half, and where each leads. What one does is looked up when it is
+    come to: that takes much longer than to see where it begins."""
 
     def __init__(self, view: View, function: Atom, flag: Atom) -> None:
         self.view, self.function, self.flag = view, function, flag
-        self.steps: dict[int, dict[int, _Step]] = {}
+        self.codes: dict[int, _Code] = {}
+        self.steps: dict[_Node, _Step | None] = {}
 
-    def _code(self, atom: int) -> dict[int, _Step]:
-        found = self.steps.get(atom)
+    def _code(self, atom: int) -> _Code:
+        found = self.codes.get(atom)
         if found is None:
             view = self.view
             it = view.atoms[atom]
-            code, masked, refs = view.content(it), view.masked(it), view.refs(it)
-            found = self.steps[atom] = {}
-            at = 0
-            for effect in view.arch.effects(code):
-                end = effect.offset + effect.length
-                while at < len(refs) and refs[at].offset < effect.offset:
-                    at += 1
-                inside = []
-                while at < len(refs) and refs[at].offset < end:
-                    inside.append(refs[at])
-                    at += 1
-                found[effect.offset] = _Step(effect, masked[effect.offset : end], tuple(inside))
+            content, refs = view.content(it), view.refs(it)
+            starts = [*view.arch.boundaries(content), len(content)]
+            found = self.codes[atom] = _Code(content, view.masked(it), refs, [r.offset for r in refs], starts)
         return found
 
     def _at(self, node: _Node) -> _Step | None:
-        return self._code(node.atom).get(node.offset)
+        if node not in self.steps:
+            self.steps[node] = self._read(node)
+        return self.steps[node]
+
+    def _read(self, node: _Node) -> _Step | None:
+        code, start = self._code(node.atom), node.offset
+        number = bisect.bisect_left(code.starts, start)
+        if number + 1 >= len(code.starts) or code.starts[number] != start:
+            return None
+        end = code.starts[number + 1]
+        effect = self.view.arch.effects(code.content[start:end])[0]
+        target = effect.target + start if effect.target is not None else None
+        inside = code.refs[bisect.bisect_left(code.places, start) : bisect.bisect_left(code.places, end)]
+        return _Step(effect._replace(offset=start, length=end - start, target=target), code.masked[start:end], inside)
 
     def decides_about_messages(self) -> bool:
         """Whether each reference to the flag writes it or asks for it with a branch that decides about a message."""
-        for offset, step in self._code(self.function.id).items():
-            if not any(r.atom == self.flag.id for r in step.refs):
+        code = self._code(self.function.id)
+        places = (r.offset for r in code.refs if r.atom == self.flag.id)
+        for offset in sorted({code.starts[bisect.bisect_right(code.starts, place) - 1] for place in places}):
+            step = self._at(_Node(self.function.id, offset))
+            if step is None:
                 continue
             e = step.effect
             if e.stores and not e.loads:

@@ -8,7 +8,7 @@ number, a pointer, an array of such, a structure with its members. A structure o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from kgbuild.debuginfo import type_graph
@@ -25,8 +25,7 @@ _AT_DECLARATION = 0x3C
 _DEPTH = 4  # levels of structures that are looked into
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """A type, roughly. `name` is that of the structure; `of` an array's elements, a structure's members by name, or
     what a variable that is a pointer leads to."""
 

@@ -18,6 +18,9 @@ from kgbuild.elf.object import Object
 from kgbuild.objects.atom_table import AtomTable
 from kgbuild.objects.atoms import DATA, FUNCTION, Ambiguous, Atom, Ref
 
+_ZEROS = [bytes(size) for size in range(33)]
+_SECTION = int(STT.SECTION)  # a plain integer: each comparison with a member of an enumeration is a call
+
 
 class View(AtomTable):
     """Atoms and references of one relocatable object."""
@@ -25,6 +28,10 @@ class View(AtomTable):
     def __init__(self, obj: Object) -> None:
         super().__init__(obj)
         self._refs: dict[int, tuple[Ref, ...]] = {}
+        # symbols that mean one atom, whatever is added to them: the atom, and how far from its start the symbol is
+        self._fixed: dict[int, tuple[int, int]] = {}
+        # symbols of sections and labels, which mean a place: the section, and the offset
+        self._places: dict[int, tuple[int, int]] = {}
 
     def refs(self, atom: Atom) -> tuple[Ref, ...]:
         """Every reference from `atom`, ordered by offset. Raises Ambiguous for one that can't be resolved."""
@@ -38,29 +45,32 @@ class View(AtomTable):
         section = self.obj.sections[atom.section]
         code = section.executable
         out = []
-        shndx, kinds = self.obj.columns.shndx, self._kinds
+        shndx, kinds, several = self.obj.columns.shndx, self._kinds, self._several
+        relocs, call = self.arch.relocs, self.arch.call_reloc
+        none, sizes, relative = relocs.none, relocs.sizes, relocs.pc_relative
+        start, length = atom.offset, atom.size
         starts: list[int] | None = None
-        for offset, kind, sym, addend in self.relocs_in(atom.section, atom.offset, atom.offset + atom.size):
-            if kind == self.arch.relocs.none:
+        for offset, kind, sym, addend in self.relocs_in(atom.section, start, start + length):
+            if kind == none:
                 continue
-            if kind not in self.arch.relocs.sizes:
+            size = sizes.get(kind)
+            if size is None:
                 raise Ambiguous(f"{section.name}+{offset:#x}", f"relocation type {kind} has no rule")
-            field_offset = offset - atom.offset
-            size = self.arch.relocs.sizes[kind]
-            if field_offset + size > atom.size:
+            field_offset = offset - start
+            if field_offset + size > length:
                 raise Ambiguous(f"{section.name}+{offset:#x}", "relocation across the end of its function or data")
             bias = 0
-            if code and kind in self.arch.relocs.pc_relative:
-                if kind == self.arch.call_reloc:
+            if code and kind in relative:
+                if kind == call:
                     bias = size
                 else:
                     if starts is None:
                         starts = self._instruction_starts(atom)
                     bias = starts[bisect.bisect_right(starts, field_offset)] - field_offset
             target, delta = self.target(sym, addend + bias)
-            loose = shndx[sym] in self._several and kinds[sym] == STT.SECTION
-            out.append(Ref(field_offset, kind, size, target, delta, bias, loose=loose))
-        if code:
+            loose = kinds[sym] == _SECTION and shndx[sym] in several
+            out.append(Ref(field_offset, kind, size, target, delta, bias, False, loose))
+        if code and len(self.in_section.get(atom.section, ())) > 1:
             out.extend(self._resolved_by_assembler(atom, {r.offset for r in out}))
             out.sort(key=lambda r: r.offset)
         return tuple(out)
@@ -85,6 +95,13 @@ class View(AtomTable):
     def target(self, sym: int, where: int, *, code_start: bool = False) -> tuple[int, int]:
         """(atom id, delta) that symbol `sym` plus `where` means. With `code_start` an address at the very end of a
         piece of code belongs to that piece (ORC's end markers), not to what follows."""
+        if not code_start:
+            known = self._fixed.get(sym)
+            if known is not None:
+                return known[0], known[1] + where
+            place = self._places.get(sym)
+            if place is not None:
+                return self.locate(place[0], place[1] + where)
         symbol = self._symbol(sym)
         if code_start and symbol.shndx and symbol.shndx < SHN.LORESERVE:
             section = self.obj.sections[symbol.shndx]
@@ -92,20 +109,22 @@ class View(AtomTable):
                 atom, delta = self.locate(symbol.shndx, symbol.value + where - 1)
                 return atom, delta + 1
         if symbol.shndx == SHN.UNDEF or symbol.shndx >= SHN.LORESERVE:
-            return self.atom_of(sym), where
+            self._fixed[sym] = (self.atom_of(sym), 0)
+            return self._fixed[sym][0], where
         if symbol.name.startswith(".L") and self.obj.sections[symbol.shndx].merge:
             # the assembler keeps the label of a constant or string where something is added to it (`"abc" + 4`)
             atom, delta = self.locate(symbol.shndx, symbol.value)
             return atom, delta + where
-        if symbol.type == STT.SECTION or symbol.name.startswith(".L"):
+        if symbol.type == _SECTION or symbol.name.startswith(".L"):
+            self._places[sym] = (symbol.shndx, symbol.value)
             return self.locate(symbol.shndx, symbol.value + where)
-        return self.locate(symbol.shndx, symbol.value + where, symbol=sym)
+        atom, delta = self.locate(symbol.shndx, symbol.value + where, symbol=sym)
+        if self._of_symbol.get(sym) == atom:
+            self._fixed[sym] = (atom, delta - where)
+        return atom, delta
 
     def _resolved_by_assembler(self, atom: Atom, known: set[int]) -> list[Ref]:
         """Branches and RIP-relative operands that leave the atom without a relocation (same section)."""
-        ids = self.in_section.get(atom.section, ())
-        if len(ids) < 2:
-            return []
         out = []
         for i in self.instructions(atom):
             if i.target is None or i.field_offset in known or 0 <= i.target < atom.size:
@@ -122,8 +141,23 @@ class View(AtomTable):
         if not refs:
             return self.content(atom)  # no second copy of a large .bss
         raw = bytearray(self.content(atom))
-        self.arch.relocs.clear(raw, refs, self.obj.order)
+        if self.arch.relocs.partial:
+            self.arch.relocs.clear(raw, refs, self.obj.order)
+            return bytes(raw)
+        for offset, _, size, _, _, _, _, _ in refs:
+            raw[offset : offset + size] = _ZEROS[size]
         return bytes(raw)
+
+    def same_masked(self, atom: Atom, other: View, patched: Atom) -> bool:
+        """Whether `masked` is the same of an atom of this object and of one of another."""
+        refs, patched_refs = self.refs(atom), other.refs(patched)
+        if atom.size != patched.size:
+            return False
+        if len(refs) == len(patched_refs) and self.content(atom) == other.content(patched):
+            fields = [(r.offset, r.type, r.size) for r in refs]
+            if fields == [(r.offset, r.type, r.size) for r in patched_refs]:
+                return True
+        return self.masked(atom) == other.masked(patched)
 
     # -- who refers to a section -------------------------------------------------------------------------------
 
@@ -138,8 +172,9 @@ class View(AtomTable):
         out: dict[int, set[int]] = {}
         for index in self.obj.rela_of:
             if self.obj.sections[index].alloc:
-                for _, _, sym, _ in self.obj.reloc_rows(index):
-                    out.setdefault(table[sym], set()).add(index)
+                symbols = {row[2] for row in self.obj.reloc_rows(index)}
+                for section in {table[sym] for sym in symbols}:
+                    out.setdefault(section, set()).add(index)
         return out
 
     # -- trace sites -------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ place (`closure/object_closure.py`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kgbuild.accounting.account import Accounting, account
@@ -41,8 +41,7 @@ class ChangedFunction(NamedTuple):
     reason: Reason
 
 
-@dataclass(frozen=True)
-class ObjectDiff:
+class ObjectDiff(NamedTuple):
     """The result. Names are those of the patched object; names in `removed` are those of the original. A `.cold` half
     or a `__pfx_` prefix belongs to its function and is named in `output_functions` only. `ignored` are refusals
     suppressed on request."""
@@ -56,8 +55,8 @@ class ObjectDiff:
     ignored: tuple[Refusal, ...]
     warnings: tuple[str, ...]
     accounting: Accounting
-    changes: Changes = field(repr=False)
-    closure: Closure = field(repr=False)
+    changes: Changes
+    closure: Closure
 
     @property
     def nothing(self) -> bool:

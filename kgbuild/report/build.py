@@ -145,7 +145,7 @@ def closure_report(closure: Closure) -> dict[str, Any]:
         "references": list(references.values()),
         "noise": [{"function": n.function, "rule": n.rule} for unit in closure.units for n in unit.changes.noise],
         "warnings": list(closure.warnings),
-        "dropped_keys": [asdict(key) for key in sorted(closure.dropped_keys)],
+        "dropped_keys": [key._asdict() for key in sorted(closure.dropped_keys)],
         "state": [_state(line) for line in sorted(closure.state.values())],
         **({"read_keys": [asdict(key) for key in sorted(closure.read_keys)]} if closure.read_keys else {}),
         **author_report(closure),

@@ -137,6 +137,8 @@ def facts_json(facts: FunctionFacts) -> dict[str, Any]:
     """Facts about a function as plain data; addresses are hexadecimal text."""
     record = asdict(facts)
     record["function"]["address"] = hex(facts.function.address)
+    for name, value in (("shared", facts.shared), ("clone", facts.clone)):
+        record[name] = value._asdict() if value is not None else None
     record.update(traceable=facts.traceable, exported=facts.exported, why_not_redirectable=facts.why_not_redirectable)
     return {"schema": schema_name("facts"), "schema_version": 1, **record}
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from kgbuild.closure.close import close
 from kgbuild.closure.evidence import evidence_of
 from kgbuild.closure.model import Closure
@@ -41,7 +39,7 @@ def with_clones(p: Patched, text: str, **options: bool) -> Closure:
     run(CC, *flags, "-c", "unit.c", "-o", "unit.o", cwd=folder)
     clones = parse_ipa_clones((folder / "dump").read_text())
     assert clones.complete and not clones.unread
-    units = tuple(replace(u, clones=clones) for u in p.closure.units)
+    units = tuple(u._replace(clones=clones) for u in p.closure.units)
     return close(units, p.image, EXPORTS, pull_always=options.get("always", False))
 
 

@@ -190,7 +190,7 @@ def test_strings_of_modules_are_copies() -> None:
     view: View = unit.changes.patched
     function = next(a for a in view.functions if a.name == "f")
     found = {
-        target: [r for r in view.refs(function) if Literals(replace(unit, target=target), world).find(function, r)]
+        target: [r for r in view.refs(function) if Literals(unit._replace(target=target), world).find(function, r)]
         for target in ("vmlinux", "fat")
     }
     assert len(found["vmlinux"]) == 1 and not found["fat"]

@@ -258,7 +258,7 @@ def test_of_a_module_it_says_when_it_takes_effect() -> None:
     closure = close_text(COMMON + text).closure
     (unit,) = closure.units
     redirects = tuple(Redirect(*r[:5], object="fat") for r in closure.redirects)
-    closure = replace(closure, units=(replace(unit, target="fat"),), redirects=redirects)
+    closure = replace(closure, units=(unit._replace(target="fat"),), redirects=redirects)
     (warning,) = (w for w in check_consistency(closure, None, (), "", replace=True) if w.code == INIT_ONLY)
     assert "when fat is loaded again while the patch is active" in warning.fact
 
@@ -282,7 +282,7 @@ def test_global_functions_of_a_module_by_its_relocations(callers: str, warned: l
     image = ModuleImage(unit.changes.orig.obj, "fat")
     (place,) = image.named("setup")
     redirects = tuple(Redirect(*r[:4], place.value, "fat") for r in closure.redirects)
-    closure = replace(closure, units=(replace(unit, target="fat"),), redirects=redirects)
+    closure = replace(closure, units=(unit._replace(target="fat"),), redirects=redirects)
     assert [w.function for w in find_init_only(closure, {}, None, {"fat": image})] == warned
 
 
@@ -296,7 +296,7 @@ def test_what_is_inlined_elsewhere_takes_effect_there() -> None:
     told = []
     for holder in ("boot", "f"):
         row = f"Callgraph clone;setup;1;unit.c;1;1;{holder};2;unit.c;2;2;inlining to\n"
-        closure = replace(closure, units=(replace(unit, clones=parse_ipa_clones(row)),))
+        closure = replace(closure, units=(unit._replace(clones=parse_ipa_clones(row)),))
         told.append([w.function for w in find_init_only(closure, {}, None)])
     assert told == [["setup"], []]
 

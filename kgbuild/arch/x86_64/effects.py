@@ -3,24 +3,34 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from kgbuild.arch.base import Effect
 
 
-def read_effects(code: bytes) -> list[Effect]:
-    """What each instruction of `code` does, from its first to its last."""
-    from iced_x86 import Decoder, FlowControl, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, RegisterExt
+@cache
+def _accesses() -> tuple[frozenset[int], frozenset[int], frozenset[int]]:
+    """iced's numbers of what writes, of what reads, and of the registers that a call keeps (psABI)."""
+    from iced_x86 import OpAccess, Register
 
     writing = {OpAccess.WRITE, OpAccess.COND_WRITE, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE}
     reading = {OpAccess.READ, OpAccess.COND_READ, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE}
     kept = {Register.RBX, Register.RBP, Register.R12, Register.R13, Register.R14, Register.R15}
+    return frozenset(writing), frozenset(reading), frozenset(kept)
+
+
+def read_effects(code: bytes) -> list[Effect]:
+    """What each instruction of `code` does, from its first to its last."""
+    from iced_x86 import Decoder, FlowControl, InstructionInfoFactory, Mnemonic, OpKind, Register, RegisterExt
+
+    writing, reading, kept = _accesses()
     factory = InstructionInfoFactory()
     base = 1 << 40
     out = []
     for i in Decoder(64, code, ip=base):
         info = factory.info(i)
-        memory = [m for m in info.used_memory() if m.access in writing | reading]
-        stores = any(m.access in writing and m.base != Register.RSP for m in memory)
-        loads = any(m.access in reading and m.base != Register.RSP for m in memory)
+        accesses = [m.access for m in info.used_memory() if m.base != Register.RSP]
+        stores, loads = not writing.isdisjoint(accesses), not reading.isdisjoint(accesses)
         written = {RegisterExt.full_register(u.register) for u in info.used_registers() if u.access in writing}
         written -= {Register.RSP}
         target = None

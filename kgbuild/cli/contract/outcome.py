@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kgbuild.report.documents import ErrorRow
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Delivered:
     """What the run has written already."""
 
@@ -31,8 +31,7 @@ class Delivered:
 DELIVERED = Delivered()
 
 
-@dataclass(frozen=True)
-class CommandLine:
+class CommandLine(NamedTuple):
     """What the words of a command line ask for, as far as they can be read."""
 
     command: str = ""

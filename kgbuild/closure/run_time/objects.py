@@ -66,8 +66,7 @@ def with_object(unit: UnitResult, reading: View) -> tuple[UnitResult, dict[int, 
         return reading.atoms[to[static.id]]
 
     try:
-        new = replace(
-            changes,
+        new = changes._replace(
             patched=reading,
             correlation=_correlation(changes.correlation, reading, to),
             patched_entries=read_entries(reading, changes.place),
@@ -80,7 +79,7 @@ def with_object(unit: UnitResult, reading: View) -> tuple[UnitResult, dict[int, 
     except KeyError as error:
         place = changes.patched.atoms[error.args[0]]
         raise NotTheSame(f"{place.name or changes.patched.section_name(place)} is in one of them only") from error
-    return replace(unit, changes=new, author=replace(unit.author, callbacks=callbacks)), to
+    return unit._replace(changes=new, author=unit.author._replace(callbacks=callbacks)), to
 
 
 def _correlation(static: Correlation, reading: View, to: Mapping[int, int]) -> Correlation:

@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from kgbuild.debuginfo.compile_flags import find_optimized, optimize_macros
@@ -409,7 +409,7 @@ def _run_compiler(kernel: Kernel, what: Compile, assembler: Sequence[str], tools
     what.name_outside(what.deps, what.read_by_assembler, what.clones)
     if result.status != 0:
         if what.place is not None:
-            result = replace(result, stderr=result.stderr.replace(f"{what.place}/", f"{what.tree}/"))
+            result = result._replace(stderr=result.stderr.replace(f"{what.place}/", f"{what.tree}/"))
         check_files(kernel.source, None)  # any file may be why
         text, source = why_failed(result, what.tree), what.unit.source
         if disk_full(result.stderr):

@@ -59,7 +59,7 @@ class BuildTools:
         return stream_in(self.sandbox.with_writable(writable), argv, cwd=cwd, env=env, limits=limits)
 
     def _own(self, limits: ChildLimits) -> ChildLimits:
-        return replace(limits, wait=limits.wait._replace(most=self.seconds)) if self.seconds else limits
+        return limits._replace(wait=limits.wait._replace(most=self.seconds)) if self.seconds else limits
 
     def with_mount(self, folder: Path, place: Path) -> BuildTools:
         """These programs, which also see a directory at another place. Without a sandbox they do not."""

@@ -22,7 +22,6 @@ import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from kgbuild.errors import ToolError
@@ -118,7 +117,7 @@ def parse_units(lines: Iterable[str], source_tree: str) -> Iterator[UnitCommand]
         if unit is None:
             if last is not None and not last.objtool and _OBJTOOL in line and line.rstrip().endswith(f" {last.object}"):
                 words = split_command(line.strip())
-                last = replace(last, objtool=_objtool(words, last.object))
+                last = last._replace(objtool=_objtool(words, last.object))
             continue
         if last is not None:
             yield last

@@ -159,7 +159,7 @@ def _units_of(kernel: Kernel, source: Path, digest: str, cache: Cache) -> list[U
     key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
     stored = cache.get(key)
     if stored is None:
-        stored = json.dumps([vars(unit) for unit in kbuild_units(kernel, source)]).encode()
+        stored = json.dumps([unit._asdict() for unit in kbuild_units(kernel, source)]).encode()
         cache.put(key, stored)
     rows = json.loads(stored)
     return [UnitCommand(**{**row, "argv": tuple(row["argv"]), "objtool": tuple(row["objtool"])}) for row in rows]
@@ -182,7 +182,7 @@ def kbuild_units(kernel: Kernel, folder: Path) -> Iterator[UnitCommand]:
         obj = unit.object.removeprefix(f"{folder}/")
         # kbuild gives units of such modules no KBUILD_MODFILE
         modfile = Path(obj).with_name(unit.modname.partition(":")[0])
-        yield replace(unit, object=obj, modfile=str(modfile))
+        yield unit._replace(object=obj, modfile=str(modfile))
 
 
 def digest_tree(folder: Path) -> str:
@@ -214,4 +214,4 @@ def _built_in(texts: Mapping[str, bytes], unit: UnitCommand, unknown: str) -> st
 
 
 def _with_place(unit: UnitCommand, place: str) -> UnitCommand:
-    return replace(unit, argv=(*unit.argv, f"-fmacro-prefix-map={compile_commands.SOURCE}/={place}"))
+    return unit._replace(argv=(*unit.argv, f"-fmacro-prefix-map={compile_commands.SOURCE}/={place}"))

@@ -28,11 +28,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.system.locks import Lock, sweep_temporary, take
-from kgbuild.host.system.ownership import check_ownership, is_own
+from kgbuild.host.system.ownership import cache_root, check_ownership, is_own
 from kgbuild.host.system.run import DISK_FULL
 from kgbuild.host.system.sealed import name_place, read_sealed, sweep_parts, write_atomic, write_sealed
 from kgbuild.host.system.tree_manifest import remove_manifest
@@ -67,7 +65,7 @@ class Cache:
 
     def __init__(self, root: Path | None = None) -> None:
         # links resolved: what is compiled names files by their real paths
-        self.root = (root if root is not None else Path(platformdirs.user_cache_dir("kgbuild"))).resolve()
+        self.root = cache_root(root)
         self._checked = False
         self._swept = False
 
@@ -390,7 +388,7 @@ class Cache:
 
     def save(self, kernel: Kernel) -> None:
         """Write kernel.json, which makes the kernel complete."""
-        record: dict[str, Any] = {"format": KERNEL_FORMAT, "id": vars(kernel.id)}
+        record: dict[str, Any] = {"format": KERNEL_FORMAT, "id": kernel.id._asdict()}
         for field in fields(Kernel):
             value = getattr(kernel, field.name)
             if field.name in _PATHS:

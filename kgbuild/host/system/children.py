@@ -15,10 +15,9 @@ import signal
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kgbuild.limits import (
     COMPILE_MEMORY,
@@ -48,8 +47,7 @@ def child_environment(network: bool = False) -> dict[str, str]:
     return {**{name: os.environ[name] for name in names if name in os.environ}, "LC_ALL": "C", "LANG": "C"}
 
 
-@dataclass(frozen=True)
-class ChildLimits:
+class ChildLimits(NamedTuple):
     """What one program, and all that it starts, may take; what is exceeded is named by the limit."""
 
     seconds: Limit

@@ -9,13 +9,11 @@ import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from kgbuild.errors import ToolError, UserError
 from kgbuild.host.system.output_kinds import OutputKind
-from kgbuild.host.system.run import disk_remedy
 from kgbuild.host.system.sealed import replace_durably
 from kgbuild.limits import Limit
 
@@ -26,8 +24,7 @@ _Key = tuple[object, ...]
 _OTHER = "name another file"
 
 
-@dataclass(frozen=True)
-class PlannedOutput:
+class PlannedOutput(NamedTuple):
     """A file that is to be written, by which option, and what it will be. kind None: a directory to fill."""
 
     option: str
@@ -35,8 +32,7 @@ class PlannedOutput:
     kind: OutputKind | None
 
 
-@dataclass(frozen=True)
-class Input:
+class Input(NamedTuple):
     """A file or a directory that is read, and by which option or argument it was named."""
 
     name: str
@@ -218,7 +214,13 @@ def write_file(path: Path, data: bytes) -> None:
                 stream.write(data)
                 stream.truncate()
     except OSError as error:
-        raise ToolError(error.strerror or str(error), place=str(path), remedy=disk_remedy(error)) from error
+        raise _not_written(error, path) from error
+
+
+def _not_written(error: OSError, path: Path) -> ToolError:
+    from kgbuild.host.system.run import disk_remedy
+
+    return ToolError(error.strerror or str(error), place=str(path), remedy=disk_remedy(error))
 
 
 def _replace(target: Path, data: bytes, there: os.stat_result | None) -> None:
@@ -245,7 +247,7 @@ def write_directory(path: Path, files: Mapping[str, bytes]) -> None:
     try:
         path.mkdir(exist_ok=True)
     except OSError as error:
-        raise ToolError(error.strerror or str(error), place=str(path), remedy=disk_remedy(error)) from error
+        raise _not_written(error, path) from error
     for name, data in files.items():
         write_file(path / name, data)
 

@@ -6,9 +6,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kgbuild.elf.read import read
 from kgbuild.errors import KgbuildError
@@ -18,8 +17,7 @@ DIFF_MARK = b"kgbuild diff\0"  # in .comment of an object that `kgbuild diff` wr
 _OLD_JSON = 1 << 26  # documents of versions that did not say at once what they are: larger ones are not looked at
 
 
-@dataclass(frozen=True)
-class OutputKind:
+class OutputKind(NamedTuple):
     """A kind of file: what it is, in words, and whether the file of that name is one."""
 
     about: str

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who can write to the cache. What lies in it becomes code of a kernel, so it must be of the user alone."""
+"""Where the cache is, and who can write to it. What lies in it becomes code of a kernel, so it must be the user's
+alone."""
 
 from __future__ import annotations
 
@@ -15,6 +16,15 @@ _OTHERS_ENTER = stat.S_IXGRP | stat.S_IXOTH
 _OWN = "set XDG_CACHE_HOME to a directory of your own"
 # Folders of the cache, and how many levels of what is in them are looked at (locks hold nothing that is read).
 _FOLDERS = {"kernels": 2, "sources": 1, "results": 1, "names": 1, "tmp": 1, "toolchains": 2, "archives": 2}
+
+
+def cache_root(root: Path | None = None) -> Path:
+    """The cache directory: `root`, or else the user's, with links resolved."""
+    if root is None:
+        import platformdirs
+
+        root = Path(platformdirs.user_cache_dir("kgbuild"))
+    return root.resolve()
 
 
 def check_ownership(root: Path) -> None:

@@ -11,9 +11,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from kgbuild.errors import ToolError
 from kgbuild.host.system.children import CHILDREN, ChildLimits, child_environment, limit_that_stopped, wrapped
@@ -37,8 +36,7 @@ def disk_remedy(error: OSError) -> str:
     return DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
 
 
-@dataclass(frozen=True)
-class Completed:
+class Completed(NamedTuple):
     """What a program left: exit status (negative: the signal that ended it), standard output, standard error, and the
     limit that stopped it, if one did."""
 

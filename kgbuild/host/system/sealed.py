@@ -11,25 +11,32 @@ before: two writes within one tick of the clock have the same times.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from kgbuild.host.system.locks import is_free, take
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 # Longer than a tick of any file system's clock here (10 ms at CONFIG_HZ=100).
 _TICK_NS = 50_000_000
 _PIECE = 1 << 20
 
 
-@dataclass(frozen=True)
-class _Seal:
+def _sha256(data: bytes = b"") -> _Hash:
+    from hashlib import sha256  # loads OpenSSL: most commands write a file and read no seal
+
+    return sha256(data)
+
+
+class _Seal(NamedTuple):
     size: int
     sha256: str
     stamp: tuple[int, ...] = ()
@@ -120,7 +127,7 @@ def read_sealed(path: Path, *, unsealed: bool = False) -> bytes | None:
     found = _read_seal(path)
     if found is None:
         return data if unsealed else None
-    return data if found.sha256 == hashlib.sha256(data).hexdigest() else None
+    return data if found.sha256 == _sha256(data).hexdigest() else None
 
 
 def is_whole(path: Path) -> bool | None:
@@ -164,7 +171,7 @@ def remove_sealed(path: Path) -> None:
 
 def digest_of(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes. Raises OSError."""
-    digest = hashlib.sha256()
+    digest = _sha256()
     with path.open("rb") as file:
         while piece := file.read(_PIECE):
             digest.update(piece)
@@ -201,7 +208,7 @@ def _seal_path(path: Path) -> Path:
 def _read_seal(path: Path) -> _Seal | None:
     try:
         text, check = _seal_path(path).read_bytes().split(b"\n")[:2]
-        if hashlib.sha256(text).hexdigest().encode() != check:
+        if _sha256(text).hexdigest().encode() != check:
             return None
         found = json.loads(text)
         return _Seal(found["size"], found["sha256"], tuple(found["stamp"]))
@@ -213,4 +220,4 @@ def _write_seal(path: Path, made: _Seal, status: os.stat_result | None) -> None:
     """`status` is of before the file was read, None where a later write could leave it as it is."""
     stamp = stamp_of(status) if status is not None else ()
     text = json.dumps({"size": made.size, "sha256": made.sha256, "stamp": stamp}).encode()
-    write_atomic(_seal_path(path), text + b"\n" + hashlib.sha256(text).hexdigest().encode() + b"\n")
+    write_atomic(_seal_path(path), text + b"\n" + _sha256(text).hexdigest().encode() + b"\n")

@@ -8,7 +8,7 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kgbuild.callgraph.audit.variants import VARIANTS, UnitCode, VariantFigures, read_unit_code, sum_up
@@ -139,7 +139,7 @@ def _compile(
 ) -> tuple[View, UnitCode] | None:
     """A unit compiled as the kernel was, with more options of gcc; None where it can't be."""
     try:
-        (made,) = compile_units(kernel, [replace(unit, argv=(*unit.argv, *options))], {}, cache, SilentProgress(), jobs)
+        (made,) = compile_units(kernel, [unit._replace(argv=(*unit.argv, *options))], {}, cache, SilentProgress(), jobs)
         view = View(read(made.orig))
     except (KgbuildError, FormatError):
         return None

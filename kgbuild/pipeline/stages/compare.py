@@ -5,7 +5,6 @@ kernel: types in use, exports, init code."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from kgbuild.accounting.account import Accounting, UnitLedger, account_all, no_effects, with_places
 from kgbuild.closure.model import Closure, UnitResult
@@ -90,7 +89,7 @@ def compare_units(prepared: Prepared, units: Sequence[ProvenUnit], run: Run) -> 
 
 
 def _with_exports(unit: UnitResult, exports: Sequence[Refusal]) -> UnitResult:
-    return replace(unit, changes=_with_refusals(unit.changes, (*unit.changes.refusals, *exports)))
+    return unit._replace(changes=_with_refusals(unit.changes, (*unit.changes.refusals, *exports)))
 
 
 def _compare_unit(proven: ProvenUnit, allowed: frozenset[str]) -> ComparedUnit:
@@ -197,12 +196,12 @@ def judge_init(units: Sequence[UnitResult], ignore: bool, warnings: list[str]) -
     out = []
     for unit, (refusals, left_out) in zip(units, judge_init_refusals([u.changes for u in units], ignore), strict=True):
         warnings += (f"{r.place}: {r.fact}; ignored by --ignore-init" for r in left_out)
-        out.append(replace(unit, changes=_with_refusals(unit.changes, refusals)))
+        out.append(unit._replace(changes=_with_refusals(unit.changes, refusals)))
     return tuple(out)
 
 
 def _with_refusals(changes: Changes, refusals: Sequence[Refusal]) -> Changes:
-    return replace(changes, refusals=tuple(refusals))
+    return changes._replace(refusals=tuple(refusals))
 
 
 def _own_options(compiled: Compiled) -> list[str]:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from kgbuild.report.formats.drawing import Drawing
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """The parts of an answer that formats are made of. A part that is None means that no format which needs it is
     offered for the command.
 

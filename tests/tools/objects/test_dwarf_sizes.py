@@ -19,7 +19,7 @@ def size_of(more: int, *flags: str) -> int | None:
     v = view(compile_text(TABLE.format(more=more), *pair_flags(flags)))
     section = v.obj.section_named(".table")
     assert section is not None
-    spec = replace(v.arch.special["__ex_table"], struct="entry", sizes={16: (0, 8), 8: (0,)})
+    spec = v.arch.special["__ex_table"]._replace(struct="entry", sizes={16: (0, 8), 8: (0,)})
     v.__dict__["arch"] = replace(v.arch, sections={".table": spec})
     return entry_size(v, section.index, spec)
 
@@ -34,7 +34,7 @@ def test_no_relocation_is_left_over() -> None:
     section = v.obj.section_named(".table")
     assert section is not None
     for sizes in ({16: (0,), 8: (0,)}, {8: (0,), 16: (0,)}):
-        assert entry_size(v, section.index, replace(v.arch.special["__ex_table"], sizes=sizes)) == 8
+        assert entry_size(v, section.index, v.arch.special["__ex_table"]._replace(sizes=sizes)) == 8
 
 
 def test_without_it_nothing_is_guessed() -> None:

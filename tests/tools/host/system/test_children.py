@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,8 +118,7 @@ def gone(pid: int) -> bool:
     return False
 
 
-SMALL = replace(
-    COMPILE_LIMITS,
+SMALL = COMPILE_LIMITS._replace(
     seconds=Limit("few-seconds", 1, "seconds", ""),
     wait=Limit("short-wait", 2, "seconds", ""),
     memory=Limit("little-memory", 300 * MIB, "bytes", ""),

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,7 +86,7 @@ def test_objtool_without_its_object() -> None:
 
 def test_unit_without_objtool() -> None:
     unit = parse_line(UNIT.replace(f"; {OBJTOOL}", ""), TREE)
-    assert unit == replace(the_unit(), objtool=())
+    assert unit == the_unit()._replace(objtool=())
 
 
 def test_module() -> None:
@@ -138,7 +137,7 @@ def test_split_command(text: str, words: list[str]) -> None:
 
 def test_index(tmp_path: Path) -> None:
     first = the_unit()
-    second = replace(first, object="other/version.o", module=True, argv=("gcc-12", "-c"), objtool=())
+    second = first._replace(object="other/version.o", module=True, argv=("gcc-12", "-c"), objtool=())
     path = tmp_path / "units.sqlite"
     assert write_units([first, second, first], path) == 2
     found = read_units(path, ["fs/proc/version.c", "fs/none.c", "'; DROP TABLE units"])
@@ -154,9 +153,9 @@ DELAYED = ("./tools/objtool/objtool", "--ibt", "--orc", "--link", "--module")
 
 def test_objtool_that_kbuild_runs_on_vmlinux_is_run_on_each_unit(tmp_path: Path) -> None:
     """kbuild's own command for a module of one unit is what tells its options."""
-    builtin = replace(the_unit(), objtool=())
-    single = replace(builtin, source="a.c", object="a.o", module=True, objtool=DELAYED)
-    part = replace(builtin, source="b.c", object="b.o", module=True)
+    builtin = the_unit()._replace(objtool=())
+    single = builtin._replace(source="a.c", object="a.o", module=True, objtool=DELAYED)
+    part = builtin._replace(source="b.c", object="b.o", module=True)
     path = tmp_path / "units.sqlite"
     write_units([builtin, single, part], path)
     assert compile_commands.read_module_objtool(path) == DELAYED
@@ -167,8 +166,8 @@ def test_objtool_that_kbuild_runs_on_vmlinux_is_run_on_each_unit(tmp_path: Path)
 
 def test_a_unit_that_kbuild_keeps_from_objtool_stays_so(tmp_path: Path) -> None:
     """Where objtool runs on each object, one without it is one that objtool is not to see."""
-    builtin = replace(the_unit(), objtool=())
-    single = replace(builtin, source="a.c", object="a.o", module=True, objtool=DELAYED[:3])
+    builtin = the_unit()._replace(objtool=())
+    single = builtin._replace(source="a.c", object="a.o", module=True, objtool=DELAYED[:3])
     path = tmp_path / "units.sqlite"
     write_units([builtin, single], path)
     assert {u.object: u.objtool for u in compile_commands.read_all_units(path)} == {
