@@ -189,6 +189,7 @@ def _estimate(
     given = [("--allow-unproven", name) for name in limits["allow_unproven"]]
     given += [("--allow-type", name) for name in limits["allow_type"]]
     given += [("--allow-compiler", "")] if limits["allow_compiler"] else []
+    given += [("--assume-in-tree-callers", "")] if limits["assume_in_tree_callers"] else []
     unused = [unused_option(option, "an estimate compiles nothing", value) for option, value in given]
     found = replace(found, warnings=[*found.warnings, *unused])
 

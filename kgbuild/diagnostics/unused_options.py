@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 NO_INIT_CODE = "the patch changes no init code that could be left out"
+NO_CALLERS = "the patch changes no exported function that has to be patched in its callers"
 _ACCEPTS_NOTHING = " accepts nothing: "
 
 

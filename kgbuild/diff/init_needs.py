@@ -262,7 +262,7 @@ def _settings(
         return
     try:
         refs = view.refs(atom)
-        code = _Code(view, atom)
+        code = _InitCode(view, atom)
     except Ambiguous:
         return
     at = 0
@@ -294,7 +294,7 @@ def _ends_run(effect: Effect) -> bool:
     return effect.branches or effect.leaves or effect.calls
 
 
-class _Code:
+class _InitCode:
     """The instructions of a function, without what a link writes into them."""
 
     def __init__(self, view: View, atom: Atom) -> None:

@@ -17,6 +17,7 @@ from kgbuild.closure.model import Closure, UnitResult
 from kgbuild.closure.run_time.keys import find_read_keys, keys_to_read, static_calls, static_keys
 from kgbuild.closure.run_time.objects import NotTheSame, as_static, with_object
 from kgbuild.diagnostics.refusals import Refusal, Refused
+from kgbuild.diagnostics.unused_options import NO_CALLERS, unused_option
 from kgbuild.elf.read import read
 from kgbuild.errors import NoChange
 from kgbuild.host.compile.assembler import RunTimeKeys
@@ -168,7 +169,7 @@ def close(asked: Inputs, prepared: Prepared, proven: Proven, compared: Compared,
     closure = replace(
         closure,
         refusals=(*closure.refusals, *unaccounted),
-        warnings=(*compared.warnings, *closure.warnings),
+        warnings=(*compared.warnings, *closure.warnings, *_accept_nothing(closure, run)),
     )
     closed = Closed(closure, proven, accounted.accountings, _consistency(asked, prepared, closure, run))
     run.observer.reached(closed)
@@ -178,6 +179,11 @@ def close(asked: Inputs, prepared: Prepared, proven: Proven, compared: Compared,
         fact = "new functions only, and nothing of the running kernel calls them"
         raise NoChange("; ".join([fact, *no_effects(accounted.accountings)]), remedy="nothing to patch")
     return closed
+
+
+def _accept_nothing(closure: Closure, run: Run) -> tuple[str, ...]:
+    needless = run.options.assume_in_tree_callers and not closure.assumed
+    return (unused_option("--assume-in-tree-callers", NO_CALLERS),) if needless else ()
 
 
 def _too_many(closure: Closure, fact: str) -> Refusal:

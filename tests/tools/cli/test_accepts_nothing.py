@@ -24,7 +24,7 @@ from tests.support.tinykernel import tiny_kernel
 from tests.support.toolchain import compile_text, pair_flags
 
 Case = Callable[..., str]
-OPTIONS = ("--allow-compiler", "--allow-unproven", "--allow-type", "--ignore-init")
+OPTIONS = ("--allow-compiler", "--allow-unproven", "--allow-type", "--ignore-init", "--assume-in-tree-callers")
 PATCH = """--- a/fs/one.c
 +++ b/fs/one.c
 @@ -1,3 +1,3 @@
