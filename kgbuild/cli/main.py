@@ -167,8 +167,6 @@ def run() -> None:
     status, errors = _run()
     if errors:
         tell(read_command_line(main, sys.argv[1:]), status, errors)
-    # Python looks for cycles once more when it ends, in all that is left: nothing of it waits for that
-    gc.freeze()
     sys.exit(status)
 
 

@@ -48,7 +48,7 @@ __all__ = ["PASSES", "Closure", "Member", "Redirect", "UnitResult", "close", "cl
 def close(
     units: tuple[UnitResult, ...],
     image: KernelImage,
-    exports: dict[str, Export],
+    exports: Mapping[str, Export],
     allow_unproven: frozenset[str] = frozenset(),
     modules: Mapping[str, ModuleImage] | None = None,
     graph: Callable[[], CallGraph] | None = None,

@@ -28,11 +28,12 @@ from kgbuild.host.compile.unit_selection import choose_units
 from kgbuild.host.index.queries import Index, read_unit_at
 from kgbuild.host.index.store import with_index
 from kgbuild.host.kernels.acquire import ensure_kernel
+from kgbuild.host.kernels.kernel_files import config_of
 from kgbuild.host.kernels.unit_listing import read_units
 from kgbuild.host.modules.running import RunningKernel
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.tree_manifest import DamagedSource, read_whole
-from kgbuild.kernel.config import check_config, parse_config
+from kgbuild.kernel.config import check_config
 from kgbuild.model import EXACT_TOOLS, VMLINUX, Kernel, ToolChoice, UnitCommand
 from kgbuild.progress import Progress, SilentProgress
 from kgbuild.report.estimate import estimate_report
@@ -134,7 +135,7 @@ class _UnitViewReader:
     def __init__(self, kernel: Kernel, patches: PatchSet, selection: Selection, index: Index, max_units: int) -> None:
         self.kernel, self.patches, self.selection, self.index = kernel, patches, selection, index
         self.max_units = max_units
-        self.config = parse_config(kernel.config.read_text())
+        self.config = config_of(kernel)
         self.possible: list[Refusal] = []
         self.warnings: list[str] = []
         self._items: dict[tuple[str, bool, bool], tuple[SourceItem, ...]] = {}

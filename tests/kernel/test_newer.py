@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kgbuild.host.kernels.feature_probes import probe_kernel
+from kgbuild.host.kernels.kernel_files import probe_kernel
 from kgbuild.host.kernels.vmlinux import load_image
 from kgbuild.host.vm.run import TestRun, run_vm
 from kgbuild.model import Kernel

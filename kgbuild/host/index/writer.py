@@ -25,11 +25,11 @@ from kgbuild.elf.read import read
 from kgbuild.errors import ToolError
 from kgbuild.host.index.schema import SCHEMA
 from kgbuild.host.kernels.compile_commands import read_modules
+from kgbuild.host.kernels.kernel_files import exports_of
 from kgbuild.host.kernels.unit_listing import file_of_all
 from kgbuild.host.modules.files import read_module_bytes
 from kgbuild.host.modules.images import ModuleImages
 from kgbuild.host.system.sealed import written_aside
-from kgbuild.kernel.exports import parse_symvers
 from kgbuild.model import VMLINUX, Kernel
 from kgbuild.objects.clone_names import clone_of
 from kgbuild.progress import Progress
@@ -95,7 +95,7 @@ class _IndexWriter:
         self.database = database
         self.kernel = kernel
         self.exports: dict[str, set[str]] = {}
-        for export in parse_symvers(kernel.symvers.read_text(encoding="utf-8", errors="replace")).values():
+        for export in exports_of(kernel).values():
             self.exports.setdefault(VMLINUX if export.in_vmlinux else export.module, set()).add(export.name)
         self.module_units: dict[str, list[str]] = read_modules(file_of_all(kernel))
         self.exported: dict[str, int] = {}

@@ -12,11 +12,10 @@ from functools import cached_property
 from pathlib import Path
 
 from kgbuild.errors import ToolError
-from kgbuild.host.kernels.feature_probes import probe_kernel
+from kgbuild.host.kernels.kernel_files import config_of, exports_of, probe_kernel
 from kgbuild.host.kernels.vmlinux import load_image
 from kgbuild.host.modules.images import ModuleImages
-from kgbuild.kernel.config import parse_config
-from kgbuild.kernel.exports import Export, parse_symvers
+from kgbuild.kernel.exports import Export
 from kgbuild.kernel.module_image import ModuleImage
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.model import VMLINUX, Kernel
@@ -41,29 +40,25 @@ class RunningKernel:
         """The .config it was built with."""
         return self.kernel.config.read_text()
 
-    @cached_property
-    def config(self) -> dict[str, str]:
+    @property
+    def config(self) -> Mapping[str, str]:
         """Its options, by name without CONFIG_."""
-        return parse_config(self.config_text)
+        return config_of(self.kernel)
 
     @cached_property
     def features(self) -> frozenset[str]:
         """The features of kernel/feature_probes.py that this kernel has."""
-        return probe_kernel(self.kernel, self.vmlinux, self._own_exports)
+        return probe_kernel(self.kernel, self.vmlinux)
 
     @cached_property
-    def _own_exports(self) -> dict[str, Export]:
-        return parse_symvers(self.kernel.symvers.read_text())
-
-    @cached_property
-    def exports(self) -> dict[str, Export]:
+    def exports(self) -> Mapping[str, Export]:
         """What it and out-of-tree modules export, by name. If both export a name, the kernel's export is meant."""
-        own = self._own_exports
+        own = exports_of(self.kernel)
         if not self.oot_modules:
             return own
-        from kgbuild.host.modules.out_of_tree import exports_of
+        from kgbuild.host.modules import out_of_tree
 
-        return exports_of(self.oot_modules) | own
+        return {**out_of_tree.exports_of(self.oot_modules), **own}
 
     def image(self, object_name: str) -> KernelImage:
         """vmlinux, or the module of that name as it is loaded. Raises ToolError if there is none."""

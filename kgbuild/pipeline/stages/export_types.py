@@ -23,9 +23,9 @@ from kgbuild.host.compile.compile import AUTHOR, Compiled, author_options, sourc
 from kgbuild.host.compile.make_rules import read_dependencies
 from kgbuild.host.compile.overlay import Overlay
 from kgbuild.host.kernels.build_tools import tools_of
+from kgbuild.host.kernels.kernel_files import config_of
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.children import COMPILE_LIMITS
-from kgbuild.kernel.config import parse_config
 from kgbuild.kernel.exports import MARKS, Export
 from kgbuild.model import Kernel, UnitCommand
 
@@ -54,7 +54,7 @@ def check_exports(
     units = [unit for unit in compiled if any(mark in unit.orig for mark in MARKS)]
     if not units:
         return []
-    config = parse_config(kernel.config.read_text())
+    config = config_of(kernel)
     sources = {unit.unit.source for unit in compiled}
 
     def may_change(module: bool) -> bool:

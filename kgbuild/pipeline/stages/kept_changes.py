@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from kgbuild.host.compile.apply_patches import PatchSet, read_original
+from kgbuild.host.kernels.kernel_files import config_of
 from kgbuild.livepatch.cumulative import Lost, Older
 from kgbuild.model import Kernel
 from kgbuild.patch.apply import unpatched
@@ -45,12 +46,11 @@ def _named(tree: Kernel, module: str, missing: Iterable[MissingChange]) -> Itera
     # imported here because few builds need it
     from kgbuild.csource.definitions import FUNCTION, SourceItem, read_items
     from kgbuild.csource.preprocessor_conditions import Conditions
-    from kgbuild.kernel.config import parse_config
 
     functions: dict[str, list[SourceItem]] = {}
     for path, line, replaces in missing:
         if path not in functions:
-            config = Conditions(parse_config(tree.config.read_text()), True)
+            config = Conditions(config_of(tree), True)
             items = read_items(read_original(tree, path) or b"", config)
             functions[path] = [item for item in items if item.kind == FUNCTION and item.name]
         inside = (i.name for i in functions[path] if i.start + (not replaces) <= line <= i.end)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from kgbuild.closure.edit_results import SourceEdits, results_of
@@ -14,16 +15,16 @@ from kgbuild.csource.definitions import SourceItem, read_items
 from kgbuild.csource.preprocessor_conditions import Conditions
 from kgbuild.estimation.edits import FileItems, find_edits, list_hunks
 from kgbuild.host.compile.apply_patches import PatchSet
-from kgbuild.kernel.config import parse_config
 from kgbuild.model import VMLINUX
 
 _INCLUDED = re.compile(rb'^[ \t]*#[ \t]*include[ \t]+"([^"\n]+\.c)"', re.MULTILINE)
 
 
-def find_source_edits(source: Path, config: str, patches: PatchSet, closure: Closure | None) -> SourceEdits:
-    """The edits of patches that were applied to the tree `source` of a kernel with this configuration text. A file that
+def find_source_edits(
+    source: Path, settings: Mapping[str, str], patches: PatchSet, closure: Closure | None
+) -> SourceEdits:
+    """The edits of patches that were applied to the tree `source` of a kernel with these options. A file that
     is gone since then counts as empty."""
-    settings = parse_config(config)
     units = closure.units if closure is not None else ()
     in_modules = {unit.source for unit in units if unit.target != VMLINUX}
     files = {}

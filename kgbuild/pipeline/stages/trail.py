@@ -106,7 +106,7 @@ class Trail:
             prepared = self.get(Prepared)
             source = (prepared.tree if prepared is not None else chosen.kernel).source
             closure = closed.closure if closed is not None else None
-            found = find_source_edits(source, chosen.running.config_text, applied.patches, closure)
+            found = find_source_edits(source, chosen.running.config, applied.patches, closure)
             self._edits = (closed, found)
         return self._edits[1]
 

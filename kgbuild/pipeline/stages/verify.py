@@ -15,15 +15,13 @@ from kgbuild import __version__
 from kgbuild.arch import for_object
 from kgbuild.emit.backends import BACKENDS
 from kgbuild.errors import UserError
-from kgbuild.host.kernels.feature_probes import probe_kernel
+from kgbuild.host.kernels.kernel_files import config_of, exports_of, probe_kernel
 from kgbuild.host.kernels.vmlinux import load_image
 from kgbuild.host.link.module_objects import main_object
 from kgbuild.host.modules.files import module_name
 from kgbuild.host.modules.shipped import ShippedModules, read_vermagic
 from kgbuild.host.system.cache import Cache
 from kgbuild.host.system.input_files import read_input
-from kgbuild.kernel.config import parse_config
-from kgbuild.kernel.exports import parse_symvers
 from kgbuild.kernel.feature_probes import INDIRECT_BRANCHES
 from kgbuild.kernel.vmlinux_image import KernelImage
 from kgbuild.limits import RECORD_BYTES
@@ -123,12 +121,11 @@ def read_record(path: Path) -> ProofRecord:
 def kernel_facts(kernel: Kernel, image: KernelImage, modules: ShippedModules) -> KernelFacts:
     """What a module is checked against, for all modules of one kernel. `image` is the kernel's vmlinux."""
     vermagic, size = modules.layout
-    exports = parse_symvers(kernel.symvers.read_text())
-    config, features = parse_config(kernel.config.read_text()), probe_kernel(kernel, image, exports)
+    config, features = config_of(kernel), probe_kernel(kernel, image)
     return KernelFacts(
         build_id=kernel.id.build_id,
         vermagic=vermagic or read_vermagic(image),
-        exports=exports,
+        exports=exports_of(kernel),
         image=image,
         modules=modules,
         modversions=config.get("MODVERSIONS") == "y",
