@@ -93,8 +93,6 @@ def diff(
     common.deliver(Answer(found.to_json), status=status, errors=found.errors)
     _show(out, found, output if not status else None)
     out.refused(found.refusals)
-    # nor does the last look for cycles, when Python ends. A library that counts what is left then is not loaded here.
-    gc.freeze()
     context.exit(status)
 
 

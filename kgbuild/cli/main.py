@@ -167,6 +167,10 @@ def run() -> None:
     status, errors = _run()
     if errors:
         tell(read_command_line(main, sys.argv[1:]), status, errors)
+    if "lief" not in sys.modules:
+        # Python looks for cycles once more when it ends, in all that is left: nothing waits for that, but LIEF, which
+        # lists on standard error what of it was not freed
+        gc.freeze()
     sys.exit(status)
 
 
