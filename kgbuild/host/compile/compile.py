@@ -14,10 +14,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from kgbuild.debuginfo.compile_flags import find_optimized, optimize_macros
 from kgbuild.diagnostics.refusals import Refusal, Refused
@@ -41,6 +42,7 @@ from kgbuild.progress import Progress
 
 # headers for authors: macros with the names that existing live patches use
 AUTHOR = Path(__file__).resolve().parents[2] / "data" / "author_headers"
+_Item = TypeVar("_Item")
 _NAMED = 6
 ADDED = ("-ffunction-sections", "-fdata-sections")
 # marks the cached object of a unit that was compiled by its own options alone
@@ -109,10 +111,9 @@ def compile_units(
             built_at = _built_at(kernel, [unit for unit, _ in missing], cache, bool(files))
             sources = list(dict.fromkeys(u.source for u, _ in missing))
             hides = any(may_hide(_read(kernel.source / path), text) for path, text in files.items())
-            names = "  ".join(sources) if len(sources) <= _NAMED else f"{len(sources)} units"
 
-            def one(item: tuple[int, tuple[UnitCommand, str]]) -> None:
-                number, (unit, side) = item
+            def one(number: int, item: tuple[UnitCommand, str]) -> None:
+                unit, side = item
                 out = scratch / f"{number}.o"
                 place = built_at if shows_path(unit) else None
                 tree, problems, again = _compile(kernel, unit, out, overlay if side else None, assembler, place, shared)
@@ -125,13 +126,8 @@ def compile_units(
                     made = _read_result(out, kernel, tree)
                     cache.put(result_key(identity, unit, side), made.packed)
                     found[(unit.object, side)] = made
-                task.advance()
 
-            with (
-                progress.step(f"compile {names}", len(missing), "objects") as task,
-                ThreadPoolExecutor(max(jobs, 1)) as pool,
-            ):
-                list(pool.map(one, enumerate(missing)))
+            _for_each(missing, one, f"compile {_named(sources)}", jobs, progress)
     if refusals:
         raise Refused(refusals)
     absent = {(u.object, s) for u, s in missing}
@@ -148,6 +144,23 @@ def compile_units(
         )
         for u in units
     ]
+
+
+def _for_each(
+    items: Sequence[_Item], work: Callable[[int, _Item], None], title: str, jobs: int, progress: Progress
+) -> None:
+    """Call `work` with the number of each item and the item, up to `jobs` at a time, as one step that is shown."""
+    with progress.step(title, len(items), "objects") as task, ThreadPoolExecutor(max(jobs, 1)) as pool:
+
+        def one(numbered: tuple[int, _Item]) -> None:
+            work(*numbered)
+            task.advance()
+
+        list(pool.map(one, enumerate(items)))
+
+
+def _named(sources: Sequence[str]) -> str:
+    return "  ".join(sources) if len(sources) <= _NAMED else f"{len(sources)} units"
 
 
 def compile_plain(
@@ -171,20 +184,13 @@ def compile_plain(
             assembler = _assembler(kernel, scratch)
             built_at = _built_at(kernel, missing, cache, False)
 
-            def one(item: tuple[int, UnitCommand]) -> None:
-                number, unit = item
+            def one(number: int, unit: UnitCommand) -> None:
                 out = scratch / f"{number}.o"
                 _compile(kernel, unit, out, None, assembler, built_at if shows_path(unit) else None, shared, ())
                 found[unit] = out.read_bytes()
                 cache.put(keys[unit], CompiledSide(found[unit], "", ()).packed)
-                task.advance()
 
-            names = "  ".join(u.source for u in missing) if len(missing) <= _NAMED else f"{len(missing)} units"
-            with (
-                progress.step(f"compile {names} as the kernel was", len(missing), "objects") as task,
-                ThreadPoolExecutor(max(jobs, 1)) as pool,
-            ):
-                list(pool.map(one, enumerate(missing)))
+            _for_each(missing, one, f"compile {_named([u.source for u in missing])} as the kernel was", jobs, progress)
     return [found[unit] for unit in units]
 
 
@@ -210,8 +216,7 @@ def compile_run_time(
             overlay = Overlay(kernel, files, scratch, real) if files else None
             built_at = _built_at(kernel, missing, cache, bool(files))
 
-            def one(item: tuple[int, UnitCommand]) -> None:
-                number, unit = item
+            def one(number: int, unit: UnitCommand) -> None:
                 out = scratch / f"{number}.o"
                 assembler = _assembler(kernel, scratch / str(number), units[unit], unit.argv)
                 place = built_at if shows_path(unit) else None
@@ -220,14 +225,14 @@ def compile_run_time(
                 if not problems:
                     found[unit] = out.read_bytes()
                     cache.put(keys[unit], CompiledSide(found[unit], "", ()).packed)
-                task.advance()
 
-            names = "  ".join(u.source for u in missing) if len(missing) <= _NAMED else f"{len(missing)} units"
-            with (
-                progress.step(f"compile {names} with static keys read at run time", len(missing), "objects") as task,
-                ThreadPoolExecutor(max(jobs, 1)) as pool,
-            ):
-                list(pool.map(one, enumerate(missing)))
+            _for_each(
+                missing,
+                one,
+                f"compile {_named([u.source for u in missing])} with static keys read at run time",
+                jobs,
+                progress,
+            )
     if refusals:
         raise Refused(refusals)
     return found
