@@ -150,8 +150,8 @@ class UnitFacts:
         function is judged by it."""
         if is_prefix(patched):
             names = {n.partition("_pfx_")[2] for n in patched.names}
-            padded = [atom for name in names for atom in self.patched.by_name.get(name, ())]
-            return bool(padded) and all(self.unfolded(atom) for atom in padded if not is_prefix(atom))
+            padded = [a for name in names for a in self.patched.by_name.get(name, ()) if not is_prefix(a)]
+            return bool(padded) and all(map(self.unfolded, padded))
         return (
             patched.kind == FUNCTION and patched.id in self.correlation.to_original and patched.id not in self.changed
         )

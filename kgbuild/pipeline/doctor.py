@@ -26,7 +26,8 @@ from kgbuild.host.vm.initramfs import find_busybox
 from kgbuild.report.documents import schema_name
 from kgbuild.shown_text import readable_size
 
-# What fetching one kernel takes at most, and what builds for a kernel that is there need.
+# What fetching one kernel takes at most, and what builds for a kernel that is there need: its indexes take 0.1 GB, and
+# objects, guests and modules some megabytes each.
 NEEDED_BYTES = 5_000_000_000
 WORKING_BYTES = 500_000_000
 
